@@ -1,0 +1,1 @@
+"""Naive multi-head attention and absorbed multi-head latent attention, step by step."""

@@ -1,0 +1,159 @@
+"""What a mechanism keeps between tokens: preallocated rows that grow by doubling.
+
+Appending copies only the new rows, and everything once at each doubling: O(1) amortised.
+Readers get views of the filled part, never copies.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+FIRST_CAPACITY = 16
+
+
+class Rows:
+    """A growing `*lead seq width` tensor."""
+
+    def __init__(
+        self, lead: Sequence[int], width: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        self._buffer = torch.empty(*lead, FIRST_CAPACITY, width, dtype=dtype, device=device)
+        self.seq_len = 0
+
+    def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
+        """Write the rows behind the filled part."""
+        needed = self.seq_len + rows.shape[-2]
+        capacity = self._buffer.shape[-2]
+        if needed > capacity:
+            while capacity < needed:
+                capacity *= 2
+            *lead, _, width = self._buffer.shape
+            grown = self._buffer.new_empty(*lead, capacity, width)
+            grown[..., : self.seq_len, :] = self.filled
+            self._buffer = grown
+        self._buffer[..., self.seq_len : needed, :] = rows
+        self.seq_len = needed
+
+    @property
+    def filled(self) -> Float[Tensor, "*lead seq width"]:
+        """View of the rows written so far."""
+        return self._buffer[..., : self.seq_len, :]
+
+    @property
+    def allocated(self) -> Float[Tensor, "*lead capacity width"]:
+        """The whole buffer, its unwritten end included."""
+        return self._buffer
+
+
+class HeadCache:
+    """Keys and values of every (key/value) head."""
+
+    def __init__(
+        self,
+        lead: Sequence[int],
+        widths: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self._k, self._v = (Rows(lead, width, dtype, device) for width in widths)
+
+    def append(
+        self, k: Float[Tensor, "*batch n_heads new qk"], v: Float[Tensor, "*batch n_heads new v"]
+    ) -> None:
+        """Add the keys and values of new tokens."""
+        self._k.append(k)
+        self._v.append(v)
+
+    @property
+    def k(self) -> Float[Tensor, "*batch n_heads seq qk"]:
+        """View of all keys."""
+        return self._k.filled
+
+    @property
+    def v(self) -> Float[Tensor, "*batch n_heads seq v"]:
+        """View of all values."""
+        return self._v.filled
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far."""
+        return self.k.nbytes + self.v.nbytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return self._k.allocated.nbytes + self._v.allocated.nbytes
+
+    def table(self) -> Float[Tensor, "*batch seq elems"]:
+        """One row a token: head by head its key, then its value. A copy, for showing."""
+        return torch.cat([self.k, self.v], -1).transpose(-3, -2).flatten(-2)
+
+
+class LatentCache:
+    """One latent and one rotated key a token, side by side in a single row.
+
+    The absorbed form attends to whole rows as keys and to their first part as values.
+    """
+
+    def __init__(
+        self,
+        lead: Sequence[int],
+        kv_lora_rank: int,
+        qk_rope_head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self._kv_lora_rank = kv_lora_rank
+        self._rows = Rows(lead, kv_lora_rank + qk_rope_head_dim, dtype, device)
+
+    def append(
+        self,
+        c_kv: Float[Tensor, "*batch new kv_lora_rank"],
+        k_rope: Float[Tensor, "*batch new qk_rope"],
+    ) -> None:
+        """Add the normalised latent and the rotated key of new tokens."""
+        self._rows.append(torch.cat([c_kv, k_rope], -1))
+
+    @property
+    def latent_and_rope(self) -> Float[Tensor, "*batch seq both"]:
+        """View of whole rows: [c_kv | k_rope]."""
+        return self._rows.filled
+
+    @property
+    def c_kv(self) -> Float[Tensor, "*batch seq kv_lora_rank"]:
+        """View of the latents: the same memory as the first part of the keys."""
+        return self._rows.filled[..., : self._kv_lora_rank]
+
+    @property
+    def k_rope(self) -> Float[Tensor, "*batch seq qk_rope"]:
+        """View of the rotated keys that all heads share."""
+        return self._rows.filled[..., self._kv_lora_rank :]
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far."""
+        return self._rows.filled.nbytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return self._rows.allocated.nbytes
+
+    def table(self) -> Float[Tensor, "*batch seq elems"]:
+        """One row a token: latent, then key."""
+        return self.latent_and_rope
+
+
+class NoCache:
+    """What `recompute` keeps: nothing."""
+
+    filled_bytes = 0
+    allocated_bytes = 0
+
+    def table(self) -> None:
+        """There are no rows."""
+
+
+Cache = HeadCache | LatentCache | NoCache

@@ -1,0 +1,34 @@
+"""Multi-head, grouped-query and multi-query attention: one function, told apart by n_kv_heads.
+
+Weights of its own: beside MLA it is another model.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import HeadCache
+from mla_viz.attention.ops import Attended, attend_grouped, merge_heads, rotate
+from mla_viz.attention.weights import GQAWeights
+
+
+def new_cache(w: GQAWeights, batch: Sequence[int]) -> HeadCache:
+    """An empty cache for weights of this geometry, dtype and device."""
+    g = w.geometry
+    lead = (*batch, g.n_kv_heads)
+    return HeadCache(lead, (g.head_dim, g.head_dim), w.W_O.dtype, w.W_O.device)
+
+
+def attend(
+    w: GQAWeights,
+    cache: HeadCache,
+    x: Float[Tensor, "*batch seq d_model"],
+    rope: Float[Tensor, "2 seq half"],
+) -> Attended:
+    """Append the new tokens' keys and values, then attend over all that are cached."""
+    x = x.unsqueeze(-3)
+    cache.append(rotate(x @ w.W_K, rope), x @ w.W_V)
+    q = rotate(x @ w.W_Q, rope)
+    scores, probs, o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale)
+    return Attended(merge_heads(o_head, w.W_O), scores, probs)

@@ -1,0 +1,48 @@
+"""The projections that all MLA mechanisms share: queries, the latent, and its expansion.
+
+Equations 37-47 of the DeepSeek-V2 paper. Knows nothing of caches.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.ops import rms_norm, rotate
+from mla_viz.attention.weights import MLAWeights
+
+
+def query_input(
+    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"]
+) -> Float[Tensor, "*batch 1 seq q_in"]:
+    """c_Q = norm(x W_DQ), or x itself where queries are not compressed; with an axis for heads."""
+    if w.W_DQ is not None:
+        x = rms_norm(x @ w.W_DQ, w.q_norm, w.geometry.norm_eps)
+    return x.unsqueeze(-3)
+
+
+def latent(
+    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+) -> tuple[Float[Tensor, "*batch seq kv_lora_rank"], Float[Tensor, "*batch seq qk_rope"]]:
+    """c_KV = norm(x W_DKV) and k_R = RoPE(x W_KR): all that a latent cache keeps of a token."""
+    c_kv = rms_norm(x @ w.W_DKV, w.kv_norm, w.geometry.norm_eps)
+    return c_kv, rotate(x @ w.W_KR, rope)
+
+
+def head_queries(
+    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+) -> Float[Tensor, "*batch n_heads seq qk"]:
+    """q_i = [c_Q W_UQ,i | RoPE(c_Q W_QR,i)]."""
+    c_q = query_input(w, x)
+    return torch.cat([c_q @ w.W_UQ, rotate(c_q @ w.W_QR, rope)], -1)
+
+
+def expand(
+    w: MLAWeights,
+    c_kv: Float[Tensor, "*batch seq kv_lora_rank"],
+    k_rope: Float[Tensor, "*batch seq qk_rope"],
+) -> tuple[Float[Tensor, "*batch n_heads seq qk"], Float[Tensor, "*batch n_heads seq v"]]:
+    """k_i = [c_KV W_UK,i | k_R] and v_i = c_KV W_UV,i, every head's own."""
+    c_kv = c_kv.unsqueeze(-3)
+    k_nope = c_kv @ w.W_UK
+    k_rope = k_rope.unsqueeze(-3).expand(*k_nope.shape[:-1], -1)
+    return torch.cat([k_nope, k_rope], -1), c_kv @ w.W_UV

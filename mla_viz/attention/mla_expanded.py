@@ -1,0 +1,34 @@
+"""MLA run as multi-head attention: every head's key and value is expanded once and cached.
+
+The naive side. Caches n_heads * (qk_nope + qk_rope + v) elements a token.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import HeadCache
+from mla_viz.attention.mla import expand, head_queries, latent
+from mla_viz.attention.ops import Attended, attend_grouped, merge_heads
+from mla_viz.attention.weights import MLAWeights
+
+
+def new_cache(w: MLAWeights, batch: Sequence[int]) -> HeadCache:
+    """An empty cache for weights of this geometry, dtype and device."""
+    g = w.geometry
+    widths = (g.qk_head_dim, g.v_head_dim)
+    return HeadCache((*batch, g.n_heads), widths, w.W_O.dtype, w.W_O.device)
+
+
+def attend(
+    w: MLAWeights,
+    cache: HeadCache,
+    x: Float[Tensor, "*batch seq d_model"],
+    rope: Float[Tensor, "2 seq half"],
+) -> Attended:
+    """Append the new tokens' keys and values, then attend over all that are cached."""
+    cache.append(*expand(w, *latent(w, x, rope)))
+    q = head_queries(w, x, rope)
+    scores, probs, o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale)
+    return Attended(merge_heads(o_head, w.W_O), scores, probs)

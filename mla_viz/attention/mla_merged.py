@@ -1,0 +1,51 @@
+"""Absorbed MLA with its products made ahead of time: W_UK into W_UQ, and W_UV into W_O.
+
+One product less at each end, for larger matrices: kv_lora_rank wide instead of a head's width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import LatentCache
+from mla_viz.attention.mla import latent, query_input
+from mla_viz.attention.ops import Attended, attend_grouped, merge_heads, rotate
+from mla_viz.attention.weights import MLAWeights
+
+
+@dataclass(frozen=True)
+class MergedWeights:
+    """The two merged matrices beside the weights that stay as they are."""
+
+    base: MLAWeights
+    W_UQ_UK: Float[Tensor, "n_heads q_in kv_lora_rank"]
+    W_UV_O: Float[Tensor, "n_heads kv_lora_rank d_model"]
+
+
+def prepare(w: MLAWeights) -> MergedWeights:
+    """Multiply once, in the dtype of the weights."""
+    return MergedWeights(w, w.W_UQ @ w.W_UK.mT, w.W_UV @ w.W_O)
+
+
+def new_cache(w: MergedWeights, batch: Sequence[int]) -> LatentCache:
+    """An empty cache for weights of this geometry, dtype and device."""
+    g, like = w.base.geometry, w.W_UV_O
+    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, like.dtype, like.device)
+
+
+def attend(
+    w: MergedWeights,
+    cache: LatentCache,
+    x: Float[Tensor, "*batch seq d_model"],
+    rope: Float[Tensor, "2 seq half"],
+) -> Attended:
+    """score = (c_Q W_UQ_UK) . c + q_rope . k_rope; out = (sum p c) W_UV_O."""
+    cache.append(*latent(w.base, x, rope))
+    c_q = query_input(w.base, x)
+    q = torch.cat([c_q @ w.W_UQ_UK, rotate(c_q @ w.base.W_QR, rope)], -1)
+    k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
+    scores, probs, o_latent = attend_grouped(q, k, v, w.base.geometry.softmax_scale)
+    return Attended(merge_heads(o_latent, w.W_UV_O), scores, probs)

@@ -1,0 +1,35 @@
+"""MLA that caches the latent and rebuilds every head's key and value of all tokens at each step.
+
+The memory of the absorbed form without its arithmetic: what a library does that stores the latent
+and runs ordinary multi-head attention.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import LatentCache
+from mla_viz.attention.mla import expand, head_queries, latent
+from mla_viz.attention.ops import Attended, attend_grouped, merge_heads
+from mla_viz.attention.weights import MLAWeights
+
+
+def new_cache(w: MLAWeights, batch: Sequence[int]) -> LatentCache:
+    """An empty cache for weights of this geometry, dtype and device."""
+    g = w.geometry
+    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, w.W_O.dtype, w.W_O.device)
+
+
+def attend(
+    w: MLAWeights,
+    cache: LatentCache,
+    x: Float[Tensor, "*batch seq d_model"],
+    rope: Float[Tensor, "2 seq half"],
+) -> Attended:
+    """Append the new tokens' latents, rebuild all keys and values, attend, throw them away."""
+    cache.append(*latent(w, x, rope))
+    k, v = expand(w, cache.c_kv, cache.k_rope)
+    q = head_queries(w, x, rope)
+    scores, probs, o_head = attend_grouped(q, k, v, w.geometry.softmax_scale)
+    return Attended(merge_heads(o_head, w.W_O), scores, probs, k.nbytes + v.nbytes)

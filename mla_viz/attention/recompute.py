@@ -1,0 +1,29 @@
+"""MLA without any cache: every step runs the whole prefix again. The lecture's first stage."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import NoCache
+from mla_viz.attention.mla import expand, head_queries, latent
+from mla_viz.attention.ops import Attended, attend_grouped, merge_heads
+from mla_viz.attention.weights import MLAWeights
+
+
+def new_cache(w: MLAWeights, batch: Sequence[int]) -> NoCache:  # noqa: ARG001
+    """Nothing is kept."""
+    return NoCache()
+
+
+def attend(
+    w: MLAWeights,
+    cache: NoCache,  # noqa: ARG001
+    x: Float[Tensor, "*batch seq d_model"],
+    rope: Float[Tensor, "2 seq half"],
+) -> Attended:
+    """Causal attention of x over itself: x must be the whole prefix, from position 0."""
+    k, v = expand(w, *latent(w, x, rope))
+    q = head_queries(w, x, rope)
+    scores, probs, o_head = attend_grouped(q, k, v, w.geometry.softmax_scale)
+    return Attended(merge_heads(o_head, w.W_O), scores, probs, k.nbytes + v.nbytes)

@@ -1,0 +1,375 @@
+"""The token loop: a prompt goes in, two mechanisms decode it side by side, a Run comes out.
+
+The left side leads: it chooses every token and both sides are fed the same ones. Knows models and
+records; knows no screen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.config import (
+    OWN_WEIGHTS,
+    SYNTHETIC_CONTEXT,
+    SYNTHETIC_D_MODEL,
+    VOCAB_SIZE,
+    GQAGeometry,
+    MLAGeometry,
+    ModelGeometry,
+    check_int,
+    check_mechanism,
+    kv_heads,
+)
+from mla_viz.cost import cache_elems, model_params
+from mla_viz.model.decoder import Decoder, Forward, ModelWeights
+from mla_viz.model.device import free_bytes, parse_dtype, pick_device
+from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer, token_text
+from mla_viz.model.weights import load_trained, synthetic, trained_geometry
+from mla_viz.trace import TRACE_BYTES, AttentionRows, Run, Side, Token, kept_steps, quantise_cells
+
+SOURCES = ("trained", "synthetic")
+CANDIDATES = 8
+EXAMPLE_PROMPT = "Once upon a time there was a little fox who"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run. None leaves a field to the source of weights.
+
+    Heads, latent and new tokens are counts; `temperature` 0 takes the likeliest token; `top_k` 0
+    keeps all tokens.
+    """
+
+    prompt: str = EXAMPLE_PROMPT
+    source: str = "trained"
+    heads: int = 8
+    latent: int = 32
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    q_lora_rank: int | None = None
+    layers: int | None = None
+    left: str = "mla_expanded"
+    right: str = "mla_absorbed"
+    max_new_tokens: int = 48
+    temperature: float = 0.7
+    top_k: int = 40
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("prompt: expected some text, got nothing")
+        if self.source not in SOURCES:
+            raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {self.source!r}")
+        for side in (self.left, self.right):
+            check_mechanism(side)
+        check_int("max_new_tokens", self.max_new_tokens, 1, SYNTHETIC_CONTEXT)
+        check_int("top_k", self.top_k, 0, VOCAB_SIZE)
+        check_int("seed", self.seed, 0, 2**63 - 1)
+        if not (isfinite(self.temperature) and 0 <= self.temperature <= 100):
+            raise ValueError(
+                f"temperature: expected a number from 0 to 100, got {self.temperature}"
+            )
+        parse_dtype(self.dtype)
+        pick_device(self.device)
+
+
+def decode(
+    prompt: str | Settings, *, on_step: Callable[[int, int], None] | None = None, **settings: object
+) -> Run:
+    """Decode a prompt by two mechanisms and return the whole trace.
+
+    Args:
+        prompt: the text; or Settings by themselves.
+        **settings: fields of Settings, where prompt is a text.
+        on_step: called with (steps done, steps at most) after each step; may raise to stop.
+
+    Raises:
+        ValueError: a setting is not legal; the message says what was expected and got.
+
+    Example:
+        >>> run = decode("Once upon a time", heads=8, latent=32, max_new_tokens=4)
+        >>> run.left.cache_elems, run.right.cache_elems
+        (640, 48)
+    """
+    s = prompt if isinstance(prompt, Settings) else Settings(prompt, **settings)
+    left_geometry, right_geometry = (side_geometry(s, name) for name in (s.left, s.right))
+    prompt_ids = load_tokenizer().encode(s.prompt, add_special_tokens=False).ids
+    new_tokens, notes = _room(s, left_geometry.context, len(prompt_ids))
+    device = pick_device(s.device)
+    n_steps = len(prompt_ids) + new_tokens - 1
+    _check_memory(s, (left_geometry, right_geometry), n_steps, device)
+    sides = []
+    for name, geometry in ((s.left, left_geometry), (s.right, right_geometry)):
+        weights = _weights(s, geometry).to(parse_dtype(s.dtype), device)
+        sides.append(_Recorder(name, weights, n_steps, s))
+    same_model = left_geometry == right_geometry
+    ids, differences, same_tokens = _loop(s, prompt_ids, n_steps, sides, same_model, on_step)
+    return _run(s, ids, len(prompt_ids), sides, differences, same_tokens, notes, device)
+
+
+def side_geometry(s: Settings, mechanism: str) -> ModelGeometry:
+    """The model that a mechanism runs under these settings.
+
+    Raises:
+        ValueError: the trained model has no such setting, or no such weights.
+    """
+    if s.source == "trained":
+        return _trained(s, mechanism)
+    v_head_dim = s.v_head_dim or 32
+    check_int("heads", s.heads, 1, 1024)
+    check_int("latent", s.latent, 1, 65536)
+    if mechanism in OWN_WEIGHTS:
+        attention: MLAGeometry | GQAGeometry = GQAGeometry(
+            SYNTHETIC_D_MODEL, s.heads, kv_heads(mechanism, s.heads), v_head_dim
+        )
+    else:
+        attention = MLAGeometry(
+            d_model=SYNTHETIC_D_MODEL,
+            n_heads=s.heads,
+            qk_nope_head_dim=_or(s.qk_nope_head_dim, 32),
+            qk_rope_head_dim=_or(s.qk_rope_head_dim, 16),
+            v_head_dim=_or(s.v_head_dim, 32),
+            kv_lora_rank=s.latent,
+            q_lora_rank=s.q_lora_rank,
+        )
+    return ModelGeometry(
+        "synthetic", attention, _or(s.layers, 5), 256, VOCAB_SIZE, SYNTHETIC_CONTEXT
+    )
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _trained(s: Settings, mechanism: str) -> ModelGeometry:
+    if mechanism in OWN_WEIGHTS:
+        raise ValueError(
+            f"mechanism: expected one that runs the trained MLA weights, got {mechanism!r}"
+            " (its own weights: source synthetic)"
+        )
+    geometry = trained_geometry(s.heads, s.latent)
+    own = geometry.describe()
+    names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "q_lora_rank")
+    asked = {name: getattr(s, name) for name in names} | {"n_layers": s.layers}
+    for name, value in asked.items():
+        if value is not None and value != own[name]:
+            raise ValueError(
+                f"{name}: expected {own[name]} for the trained model, got {value}"
+                " (free with source synthetic)"
+            )
+    return geometry
+
+
+def _weights(s: Settings, geometry: ModelGeometry) -> ModelWeights:
+    return load_trained(s.heads, s.latent) if s.source == "trained" else synthetic(geometry, s.seed)
+
+
+def _room(s: Settings, context: int, prompt_len: int) -> tuple[int, list[str]]:
+    """New tokens that fit behind the prompt, and what to say where they are fewer than asked."""
+    room = context - prompt_len
+    if room < 1:
+        raise ValueError(
+            f"prompt: expected at most {context - 1} tokens (context {context}), got {prompt_len}"
+        )
+    if s.max_new_tokens <= room:
+        return s.max_new_tokens, []
+    return room, [f"{s.max_new_tokens} new tokens asked, {room} fit the context of {context}."]
+
+
+def _check_memory(
+    s: Settings, geometries: tuple[ModelGeometry, ...], n_steps: int, device: str
+) -> None:
+    """Refuse what will not fit: weights (made in float32, then cast), caches, the trace."""
+    elem_bytes = parse_dtype(s.dtype).itemsize
+    needed = TRACE_BYTES
+    for name, g in zip((s.left, s.right), geometries, strict=True):
+        needed += model_params(g) * (4 + elem_bytes)
+        needed += 2 * cache_elems(name, g.attention) * g.n_layers * n_steps * elem_bytes
+    free = free_bytes(device)
+    if needed > 0.8 * free:
+        raise ValueError(
+            f"geometry: expected one that fits {free / 2**30:.1f} GiB of free memory,"
+            f" got one that needs {needed / 2**30:.1f} GiB"
+        )
+
+
+class _Recorder:
+    """One side while it decodes: the model, and the arrays that fill step by step."""
+
+    def __init__(self, mechanism: str, weights: ModelWeights, n_steps: int, s: Settings) -> None:
+        self.mechanism, self.geometry = mechanism, weights.geometry
+        g = weights.geometry
+        Decoder(weights, mechanism).feed(torch.zeros(1, dtype=torch.long))  # wakes the kernels
+        self._decoder = Decoder(weights, mechanism)
+        self._temperature = s.temperature or 1.0
+        self._elem_bytes = weights.embedding.element_size()
+        rows = kept_steps(n_steps, g.n_layers, g.attention.n_heads)
+        self._scores, self._probs = (
+            AttentionRows(rows, g.n_layers, g.attention.n_heads) for _ in range(2)
+        )
+        self._bytes = np.zeros((3, n_steps), dtype=np.int64)
+        self._time_us = np.zeros((n_steps, g.n_layers), dtype=np.float32)
+        self._top_ids = np.zeros((n_steps, CANDIDATES), dtype=np.int32)
+        self._top_probs = np.zeros((n_steps, CANDIDATES), dtype=np.float32)
+
+    def feed(self, ids: list[int], step: int) -> dict[str, Tensor]:
+        """Feed token `step`, record it, and return what the sides are compared by."""
+        first = 0 if self._decoder.whole_prefix else step
+        device = self._decoder.weights.embedding.device
+        forward = self._decoder.feed(torch.tensor(ids[first : step + 1], device=device))
+        seen = _last_rows(forward)
+        self._record(forward, seen, step)
+        return seen
+
+    def _record(self, forward: Forward, seen: dict[str, Tensor], step: int) -> None:
+        if self._probs.keeps(step):
+            self._probs.row(step)[:] = _numpy(seen["probs"])
+            self._scores.row(step)[:] = _numpy(seen["scores"])
+        caches = self._decoder.caches
+        self._bytes[:, step] = (
+            sum(cache.filled_bytes for cache in caches),
+            sum(cache.allocated_bytes for cache in caches),
+            max(layer.working_bytes for layer in forward.layers),
+        )
+        self._time_us[step] = forward.attention_us
+        top = (seen["logits"].double() / self._temperature).softmax(-1).topk(CANDIDATES)
+        self._top_ids[step] = top.indices.cpu()
+        self._top_probs[step] = top.values.cpu()
+
+    def side(self, n_steps: int) -> Side:
+        """The finished record of the steps that were run."""
+        tables = [cache.table() for cache in self._decoder.caches]
+        empty = np.empty((n_steps, 0), dtype=np.float32)
+        arrays = [
+            *self._bytes,
+            self._time_us,
+            self._top_ids,
+            self._top_probs,
+        ]
+        cut = [np.ascontiguousarray(array[:n_steps]) for array in arrays]
+        for array in cut:
+            array.flags.writeable = False
+        return Side(
+            self.mechanism,
+            self.geometry.attention,
+            self._elem_bytes,
+            *cut,
+            self._scores.cut(n_steps),
+            self._probs.cut(n_steps),
+            quantise_cells([empty if table is None else _numpy(table) for table in tables]),
+        )
+
+
+def _last_rows(forward: Forward) -> dict[str, Tensor]:
+    """The newest token's attention in every layer, and its logits."""
+    layers = forward.layers
+    return {
+        "scores": torch.stack([layer.scores[:, -1] for layer in layers]),
+        "probs": torch.stack([layer.probs[:, -1] for layer in layers]),
+        "out": torch.stack([layer.out[-1] for layer in layers]),
+        "logits": forward.logits[-1],
+    }
+
+
+def _numpy(x: Tensor) -> Float[np.ndarray, "*shape"]:
+    return x.float().cpu().numpy()
+
+
+def _loop(
+    s: Settings,
+    prompt_ids: list[int],
+    n_steps: int,
+    sides: list[_Recorder],
+    same_model: bool,
+    on_step: Callable[[int, int], None] | None,
+) -> tuple[list[int], list[list[float]] | None, bool]:
+    """Feed token after token to both sides; the left one chooses those behind the prompt."""
+    ids, differences, same_tokens = list(prompt_ids), [], True
+    end = load_tokenizer().token_to_id(END_OF_TEXT)
+    generator = torch.Generator().manual_seed(s.seed)
+    for step in range(n_steps):
+        left, right = (side.feed(ids, step) for side in sides)
+        for seen in (left, right):
+            _check_finite(seen["logits"], step, s.dtype)
+        if same_model:
+            gaps = [(left[key] - right[key]).abs().max() for key in left]
+            differences.append(torch.stack(gaps).tolist())
+        if on_step:
+            on_step(step + 1, n_steps)
+        if step < len(prompt_ids) - 1:
+            continue
+        noise = torch.rand(VOCAB_SIZE, generator=generator, dtype=torch.float64)
+        chosen = [_choose(seen["logits"], noise, s) for seen in (left, right)]
+        same_tokens &= chosen[0] == chosen[1]
+        ids.append(chosen[0])
+        if chosen[0] == end:
+            break
+    return ids, differences if same_model else None, same_tokens
+
+
+def _check_finite(logits: Float[Tensor, " vocab"], step: int, dtype: str) -> None:
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"dtype: expected one that holds this model's numbers, got {dtype},"
+            f" which overflowed at step {step} (try bfloat16 or float32)"
+        )
+
+
+def _choose(logits: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"], s: Settings) -> int:
+    """Sample by the Gumbel trick: one noise for both sides, so that equal logits choose alike."""
+    scaled = logits.double().cpu()
+    if s.temperature == 0:
+        return int(scaled.argmax())
+    scaled = scaled / s.temperature
+    if s.top_k:
+        scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
+    return int((scaled - (-noise.log()).log()).argmax())
+
+
+def _run(
+    s: Settings,
+    ids: list[int],
+    prompt_len: int,
+    sides: list[_Recorder],
+    differences: list[list[float]] | None,
+    same_tokens: bool,
+    notes: list[str],
+    device: str,
+) -> Run:
+    tokenizer = load_tokenizer()
+    n_steps = len(ids) - 1
+    tokens = tuple(
+        Token(i, token_text(tokenizer, i), pos, "prompt" if pos < prompt_len else "generated")
+        for pos, i in enumerate(ids)
+    )
+    left, right = (side.side(n_steps) for side in sides)
+    every = int(np.diff(left.probs.steps[:2]).sum())
+    if every > 1:
+        notes = [*notes, f"Attention is kept at every {every}th step, to bound memory."]
+    table = None if differences is None else np.array(differences)
+    if table is not None:
+        table.flags.writeable = False
+    return Run(
+        prompt=s.prompt,
+        text=tokenizer.decode(ids[prompt_len:]),
+        tokens=tokens,
+        model=sides[0].geometry.describe(),
+        n_layers=sides[0].geometry.n_layers,
+        source=s.source,
+        dtype=s.dtype,
+        device=device,
+        temperature=s.temperature,
+        left=left,
+        right=right,
+        differences=table,
+        same_tokens=same_tokens,
+        notes=tuple(notes),
+    )

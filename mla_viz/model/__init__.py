@@ -1,0 +1,1 @@
+"""The decoder language model around any mechanism, its tokenizer, and where weights come from."""

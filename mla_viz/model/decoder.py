@@ -1,0 +1,117 @@
+"""A decoder language model around any mechanism: embedding, pre-norm blocks, tied output.
+
+Knows weights and caches; knows no text, no sampling and no trace.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mla_viz.attention.mechanisms import MECHANISMS
+from mla_viz.attention.ops import Attended, rms_norm, rope_angles
+from mla_viz.attention.weights import AttentionWeights, cast
+from mla_viz.config import MLAGeometry, ModelGeometry
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """One layer: attention and a SwiGLU feed-forward, each behind an RMSNorm."""
+
+    attn_norm: Float[Tensor, " d_model"]
+    attention: AttentionWeights
+    mlp_norm: Float[Tensor, " d_model"]
+    W_gate: Float[Tensor, "d_model d_ff"]
+    W_up: Float[Tensor, "d_model d_ff"]
+    W_down: Float[Tensor, "d_ff d_model"]
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """A whole model; the embedding is also the output matrix."""
+
+    geometry: ModelGeometry
+    embedding: Float[Tensor, "vocab d_model"]
+    blocks: tuple[BlockWeights, ...]
+    final_norm: Float[Tensor, " d_model"]
+
+    def to(self, dtype: torch.dtype, device: str) -> "ModelWeights":
+        """The same weights in another dtype on another device."""
+        blocks = tuple(
+            BlockWeights(
+                **{
+                    name: cast(value, dtype, device)
+                    if name == "attention"
+                    else value.to(device, dtype)
+                    for name, value in vars(block).items()
+                }
+            )
+            for block in self.blocks
+        )
+        return replace(
+            self,
+            embedding=self.embedding.to(device, dtype),
+            blocks=blocks,
+            final_norm=self.final_norm.to(device, dtype),
+        )
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What feeding tokens gave: logits of every fed position, and each layer's attention."""
+
+    logits: Float[Tensor, "*batch seq vocab"]
+    layers: list[Attended]
+    attention_us: list[float]
+
+
+class Decoder:
+    """A model run by one mechanism, with that mechanism's cache in every layer."""
+
+    def __init__(self, weights: ModelWeights, mechanism: str, batch: tuple[int, ...] = ()) -> None:
+        self.weights = weights
+        self._mechanism = MECHANISMS[mechanism]
+        self.whole_prefix = self._mechanism.whole_prefix
+        self._attention = [self._mechanism.prepare(b.attention) for b in weights.blocks]
+        self.caches = [self._mechanism.new_cache(w, batch) for w in self._attention]
+        self._seq_len = 0
+        self._clock_waits = weights.embedding.is_cuda
+
+    @torch.inference_mode()
+    def feed(self, tokens: Int[Tensor, "*batch seq"]) -> Forward:
+        """Run tokens through the model behind those fed before.
+
+        A mechanism that keeps nothing (`whole_prefix`) must be fed the whole prefix each time.
+        """
+        w, eps = self.weights, self.weights.geometry.norm_eps
+        x = w.embedding[tokens]
+        rope = self._rope(tokens.shape[-1])
+        layers, times = [], []
+        for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
+            h = rms_norm(x, block.attn_norm, eps)
+            began = self._now()
+            attended = self._mechanism.attend(attention, cache, h, rope)
+            times.append((self._now() - began) / 1e3)
+            layers.append(attended)
+            x = x + attended.out
+            h = rms_norm(x, block.mlp_norm, eps)
+            x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
+        logits = rms_norm(x, w.final_norm, eps) @ w.embedding.T
+        return Forward(logits, layers, times)
+
+    def _rope(self, new: int) -> Float[Tensor, "2 seq half"]:
+        first = 0 if self.whole_prefix else self._seq_len
+        self._seq_len = first + new
+        g, like = self.weights.geometry.attention, self.weights.embedding
+        width = g.qk_rope_head_dim if isinstance(g, MLAGeometry) else g.head_dim
+        pos = torch.arange(first, first + new, device=like.device)
+        return rope_angles(pos, width, g.rope_theta, like.dtype)
+
+    def _now(self) -> int:
+        """Nanoseconds, once all work given to the device is done."""
+        if self._clock_waits:
+            torch.cuda.synchronize()
+        return time.perf_counter_ns()

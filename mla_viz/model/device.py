@@ -1,0 +1,48 @@
+"""Which dtype and which device a run uses, and how much memory is there."""
+
+from pathlib import Path
+
+import torch
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a name in DTYPES.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
+    return getattr(torch, name)
+
+
+def pick_device(name: str) -> str:
+    """`auto` takes CUDA where there is one; other names are checked.
+
+    Raises:
+        ValueError: an unknown name, or a device that is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    known = kind in ("cpu", "cuda") and (not index or index.isdigit())
+    if not known:
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    present = kind == "cpu" or int(index or 0) < torch.cuda.device_count()
+    if not present:
+        count = torch.cuda.device_count()
+        raise ValueError(f"device: expected one that is there ({count} CUDA devices), got {name!r}")
+    return name
+
+
+def free_bytes(device: str) -> int:
+    """Memory that a new run may take on a device; a very large number where nobody can tell."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) << 10
+    except (OSError, StopIteration):
+        return 1 << 62

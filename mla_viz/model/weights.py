@@ -1,0 +1,108 @@
+"""Where weights come from: the shipped model cut to a setting, or seeded random numbers."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from mla_viz.attention.weights import MLAWeights, random_gqa, random_mla
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, check_int
+from mla_viz.model.decoder import BlockWeights, ModelWeights
+
+DATA = Path(__file__).parent.parent / "data"
+TRAINED = "stories"
+LEAST_LATENT = 4
+
+
+@cache
+def _tensors(name: str) -> tuple[ModelGeometry, dict[str, Tensor]]:
+    """A shipped file: its geometry and its tensors in float32. Treat both as read-only."""
+    with safe_open(DATA / f"{name}.safetensors", framework="pt") as file:
+        fields = json.loads(file.metadata()["geometry"])
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    attention = MLAGeometry(**fields.pop("attention"))
+    return ModelGeometry(attention=attention, **fields), tensors
+
+
+def trained_geometry(heads: int, latent: int, name: str = TRAINED) -> ModelGeometry:
+    """Geometry of the shipped model at a setting of the sliders.
+
+    Raises:
+        ValueError: heads or latent outside what the model was trained for.
+    """
+    full = _tensors(name)[0]
+    check_int("heads", heads, 1, full.attention.n_heads)
+    check_int("latent", latent, LEAST_LATENT, full.attention.kv_lora_rank)
+    return full.with_attention(n_heads=heads, kv_lora_rank=latent)
+
+
+def load_trained(heads: int, latent: int, name: str = TRAINED) -> ModelWeights:
+    """The shipped model cut to its first heads and latent dims: a plain MLA in float32.
+
+    The gains (kv_lora_rank / latent)^a and (n_heads / heads)^b go into the norm gain and W_O.
+    """
+    geometry = trained_geometry(heads, latent, name)
+    full, tensors = _tensors(name)
+    blocks = []
+    for layer in range(geometry.n_layers):
+        prefix = f"blocks.{layer}."
+        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        attention = {k.removeprefix("attention."): v for k, v in part.items() if "." in k}
+        plain = {k: v for k, v in part.items() if "." not in k}
+        cut = cut_attention(attention, full.attention, heads, latent)
+        blocks.append(BlockWeights(attention=cut, **plain))
+    return ModelWeights(geometry, tensors["embedding"], tuple(blocks), tensors["final_norm"])
+
+
+def cut_attention(
+    trained: dict[str, Tensor], full: MLAGeometry, heads: int, latent: int
+) -> MLAWeights:
+    """Cut one layer's two-dimensional training matrices to (heads, latent), heads first."""
+    g = replace(full, n_heads=heads, kv_lora_rank=latent)
+    widths = [g.qk_nope_head_dim, g.qk_rope_head_dim]
+    queries = trained["W_Q"].unflatten(-1, (full.n_heads, -1)).transpose(0, 1)[:heads]
+    W_UQ, W_QR = queries.split(widths, -1)  # noqa: N806
+    expansion = trained["W_UKV"].unflatten(-1, (full.n_heads, -1)).transpose(0, 1)
+    W_UK, W_UV = expansion[:heads, :latent].split([widths[0], g.v_head_dim], -1)  # noqa: N806
+    head_gain = (full.n_heads / heads) ** trained["head_power"]
+    latent_gain = (full.kv_lora_rank / latent) ** trained["latent_power"]
+    weights = {
+        "W_UQ": W_UQ,
+        "W_QR": W_QR,
+        "W_DKV": trained["W_DKV"][:, :latent],
+        "kv_norm": trained["kv_norm"][:latent] * latent_gain,
+        "W_KR": trained["W_KR"],
+        "W_UK": W_UK,
+        "W_UV": W_UV,
+        "W_O": trained["W_O"].unflatten(0, (full.n_heads, -1))[:heads] * head_gain,
+    }
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    return MLAWeights(geometry=g, W_DQ=None, q_norm=None, **contiguous)
+
+
+def synthetic(geometry: ModelGeometry, seed: int) -> ModelWeights:
+    """Seeded random weights of any geometry; the tokens it chooses mean nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    d_model = geometry.attention.d_model
+
+    def matrix(rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns, generator=generator) * rows**-0.5
+
+    embedding = torch.randn(geometry.vocab_size, d_model, generator=generator) * 4 * d_model**-0.5
+    make = random_gqa if isinstance(geometry.attention, GQAGeometry) else random_mla
+    blocks = tuple(
+        BlockWeights(
+            attn_norm=torch.ones(d_model),
+            mlp_norm=torch.ones(d_model),
+            W_gate=matrix(d_model, geometry.d_ff),
+            W_up=matrix(d_model, geometry.d_ff),
+            W_down=matrix(geometry.d_ff, d_model),
+            attention=make(geometry.attention, generator),
+        )
+        for _ in range(geometry.n_layers)
+    )
+    return ModelWeights(geometry, embedding, blocks, torch.ones(d_model))

@@ -1,0 +1,27 @@
+"""Reads a text of stories separated by `<|endoftext|>` lines, plain or gzipped.
+
+Knows files and nothing of tokens or models.
+"""
+
+import gzip
+from pathlib import Path
+
+SEPARATOR = "<|endoftext|>"
+
+
+def read_stories(path: Path) -> list[str]:
+    """Return the stories of a text file, in order, outer white space removed.
+
+    Raises:
+        ValueError: the file is missing, is no UTF-8 text, or holds no story.
+    """
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"text: expected a readable UTF-8 file, got {path} ({error})") from None
+    stories = [story.strip() for story in text.split(SEPARATOR)]
+    stories = [story for story in stories if story]
+    if not stories:
+        raise ValueError(f"text: expected at least one story, got none in {path}")
+    return stories
