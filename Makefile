@@ -18,6 +18,7 @@ lint: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m mla_viz.bench
+	$(BIN)/python -m tests.e2e.bench
 
 # make train TEXT=stories_train.txt.gz VAL=stories_val.txt.gz
 train: .venv/run

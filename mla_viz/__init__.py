@@ -1,1 +1,13 @@
-"""Naive multi-head attention and absorbed multi-head latent attention, step by step."""
+"""Naive multi-head attention and absorbed multi-head latent attention, step by step.
+
+>>> import mla_viz
+>>> run = mla_viz.decode("Once upon a time", heads=8, latent=32, max_new_tokens=8)
+>>> run.right.cache_bytes[-1], run.max_abs_diff
+"""
+
+from mla_viz.decode import Settings, decode
+from mla_viz.evaluate import evaluate
+from mla_viz.scores import Score
+from mla_viz.trace import Run
+
+__all__ = ["Run", "Score", "Settings", "decode", "evaluate"]

@@ -162,14 +162,14 @@ MECHANISM_NAMES = {
 OWN_WEIGHTS = ("mha", "gqa", "mqa")
 
 
-def check_mechanism(name: str) -> str:
-    """Return the name of a known mechanism.
+def check_mechanism(field: str, name: str) -> str:
+    """Return the name of a known mechanism, as given for a field.
 
     Raises:
         ValueError: no such mechanism; the message lists those there are.
     """
     if name not in MECHANISM_NAMES:
-        raise ValueError(f"mechanism: expected one of {', '.join(MECHANISM_NAMES)}, got {name!r}")
+        raise ValueError(f"{field}: expected one of {', '.join(MECHANISM_NAMES)}, got {name!r}")
     return name
 
 

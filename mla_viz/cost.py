@@ -6,21 +6,31 @@ fused kernel keeps on the chip is counted as if it did not. Knows no arrays.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, group_kv_heads
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One line of the ledger, for one layer and one new token."""
+    """One line of the ledger, for one layer and one new token.
+
+    It is `batch` products of (rows x inner) by (inner x columns) with nothing shared between them.
+    """
 
     name: str
     formula: str
-    shapes: str
-    flops: int
+    batch: int
+    rows: int
+    inner: int
+    columns: int
     bytes_read: int
     bytes_written: int
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add."""
+        return 2 * self.batch * self.rows * self.inner * self.columns
 
 
 @dataclass(frozen=True)
@@ -97,32 +107,35 @@ def operations(
     else:
         lines = _MLA_LINES[mechanism](geometry, seq_len)
     return [
-        Operation(name, formula, shapes, 2 * macs, read * elem_bytes, written * elem_bytes)
-        for name, formula, shapes, macs, read, written in lines
+        replace(
+            line,
+            bytes_read=line.bytes_read * elem_bytes,
+            bytes_written=line.bytes_written * elem_bytes,
+        )
+        for line in lines
     ]
 
 
-# A line is (name, formula, shapes, multiply-adds, elements read, elements written).
-_Line = tuple[str, str, str, int, int, int]
+def shape_text(first: Operation, last: Operation) -> str:
+    """The shapes of an operation at two steps, `t` for what grew: `8×(1×48)·(48×t)`."""
+    sizes = {}
+    for name in ("batch", "rows", "inner", "columns"):
+        a, b = getattr(first, name), getattr(last, name)
+        sizes[name] = str(a) if a == b else "t"
+    times = "" if sizes["batch"] == "1" else f"{sizes['batch']}×"
+    return f"{times}({sizes['rows']}×{sizes['inner']})·({sizes['inner']}×{sizes['columns']})"
 
 
 def _product(
     name: str, formula: str, left: tuple[int, int], right: tuple[int, int], batch: int = 1
-) -> _Line:
-    """`batch` products of rows x inner by inner x columns, nothing shared between them."""
+) -> Operation:
+    """An operation whose bytes are still elements."""
     (rows, inner), columns = left, right[1]
-    times = f"{batch}×" if batch > 1 else ""
-    return (
-        name,
-        formula,
-        f"{times}({rows}×{inner})·({inner}×{columns})",
-        batch * rows * inner * columns,
-        batch * (rows * inner + inner * columns),
-        batch * rows * columns,
-    )
+    read, written = batch * (rows * inner + inner * columns), batch * rows * columns
+    return Operation(name, formula, batch, rows, inner, columns, read, written)
 
 
-def _queries(g: MLAGeometry, new: int, up: tuple[str, int]) -> list[_Line]:
+def _queries(g: MLAGeometry, new: int, up: tuple[str, int]) -> list[Operation]:
     """Query compression where there is one, then the up-projection `up` (symbol, width a head)."""
     symbol, width = up
     lines = []
@@ -135,22 +148,24 @@ def _queries(g: MLAGeometry, new: int, up: tuple[str, int]) -> list[_Line]:
     return [*lines, _product("query", f"q = {source}·[{symbol} | W_QR]", *shape)]
 
 
-def _latent(g: MLAGeometry, new: int) -> _Line:
+def _latent(g: MLAGeometry, new: int) -> Operation:
     shape = (new, g.d_model), (g.d_model, g.kv_lora_rank + g.qk_rope_head_dim)
     return _product("latent", "c_KV, k_R = x·[W_DKV | W_KR]", *shape)
 
 
-def _expand(g: MLAGeometry, name: str, tokens: int) -> _Line:
+def _expand(g: MLAGeometry, name: str, tokens: int) -> Operation:
     width = g.n_heads * (g.qk_nope_head_dim + g.v_head_dim)
-    name, formula, shapes, macs, read, written = _product(
-        name, "k, v = c_KV·[W_UK | W_UV]", (tokens, g.kv_lora_rank), (g.kv_lora_rank, width)
+    shape = (tokens, g.kv_lora_rank), (g.kv_lora_rank, width)
+    line = _product(name, "k, v = c_KV·[W_UK | W_UV]", *shape)
+    rope = tokens * g.qk_rope_head_dim  # the shared key is read once and copied to every head
+    return replace(
+        line,
+        bytes_read=line.bytes_read + rope,
+        bytes_written=line.bytes_written + rope * g.n_heads,
     )
-    key_copies = tokens * g.n_heads * g.qk_rope_head_dim
-    read += tokens * g.qk_rope_head_dim
-    return name, formula, shapes, macs, read, written + key_copies
 
 
-def _per_head(g: MLAGeometry, new: int, seq_len: int) -> list[_Line]:
+def _per_head(g: MLAGeometry, new: int, seq_len: int) -> list[Operation]:
     """Scores and context over every head's own keys and values."""
     score = (new, g.qk_head_dim), (g.qk_head_dim, seq_len)
     context = (new, seq_len), (seq_len, g.v_head_dim)
@@ -160,7 +175,7 @@ def _per_head(g: MLAGeometry, new: int, seq_len: int) -> list[_Line]:
     ]
 
 
-def _shared_latent(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _shared_latent(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """Scores and context of all heads over the one latent, a matrix product each."""
     width = g.kv_lora_rank + g.qk_rope_head_dim
     score = (g.n_heads, width), (width, seq_len)
@@ -171,24 +186,24 @@ def _shared_latent(g: MLAGeometry, seq_len: int) -> list[_Line]:
     ]
 
 
-def _output(g: MLAGeometry, new: int) -> _Line:
+def _output(g: MLAGeometry, new: int) -> Operation:
     inner = g.n_heads * g.v_head_dim
     return _product("output", "out = o·W_O", (new, inner), (inner, g.d_model))
 
 
-def _expanded(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _expanded(g: MLAGeometry, seq_len: int) -> list[Operation]:
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
     expand = _expand(g, "expand new", 1)
     return [*queries, _latent(g, 1), expand, *_per_head(g, 1, seq_len), _output(g, 1)]
 
 
-def _reexpand(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _reexpand(g: MLAGeometry, seq_len: int) -> list[Operation]:
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
     expand = _expand(g, "expand all", seq_len)
     return [*queries, _latent(g, 1), expand, *_per_head(g, 1, seq_len), _output(g, 1)]
 
 
-def _absorbed(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _absorbed(g: MLAGeometry, seq_len: int) -> list[Operation]:
     up = (1, g.qk_nope_head_dim), (g.qk_nope_head_dim, g.kv_lora_rank)
     down = (1, g.kv_lora_rank), (g.kv_lora_rank, g.v_head_dim)
     return [
@@ -201,7 +216,7 @@ def _absorbed(g: MLAGeometry, seq_len: int) -> list[_Line]:
     ]
 
 
-def _merged(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _merged(g: MLAGeometry, seq_len: int) -> list[Operation]:
     inner = g.n_heads * g.kv_lora_rank
     return [
         *_queries(g, 1, ("W_UQ·W_UKᵀ", g.kv_lora_rank)),
@@ -211,7 +226,7 @@ def _merged(g: MLAGeometry, seq_len: int) -> list[_Line]:
     ]
 
 
-def _recompute(g: MLAGeometry, seq_len: int) -> list[_Line]:
+def _recompute(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """The whole prefix, masked scores included: they are computed and thrown away."""
     queries = _queries(g, seq_len, ("W_UQ", g.qk_nope_head_dim))
     expand = _expand(g, "expand all", seq_len)
@@ -219,7 +234,7 @@ def _recompute(g: MLAGeometry, seq_len: int) -> list[_Line]:
     return [*queries, _latent(g, seq_len), expand, *core, _output(g, seq_len)]
 
 
-_MLA_LINES: dict[str, Callable[[MLAGeometry, int], list[_Line]]] = {
+_MLA_LINES: dict[str, Callable[[MLAGeometry, int], list[Operation]]] = {
     "mla_expanded": _expanded,
     "mla_reexpand": _reexpand,
     "mla_absorbed": _absorbed,
@@ -228,7 +243,7 @@ _MLA_LINES: dict[str, Callable[[MLAGeometry, int], list[_Line]]] = {
 }
 
 
-def _gqa_lines(g: GQAGeometry, seq_len: int) -> list[_Line]:
+def _gqa_lines(g: GQAGeometry, seq_len: int) -> list[Operation]:
     group, d, width = g.n_heads // g.n_kv_heads, g.d_model, g.head_dim
     inner = g.n_heads * width
     return [

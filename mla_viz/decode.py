@@ -28,7 +28,7 @@ from mla_viz.config import (
 from mla_viz.cost import cache_elems, model_params
 from mla_viz.model.decoder import Decoder, Forward, ModelWeights
 from mla_viz.model.device import free_bytes, parse_dtype, pick_device
-from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer, token_text
+from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer, vocabulary
 from mla_viz.model.weights import load_trained, synthetic, trained_geometry
 from mla_viz.trace import TRACE_BYTES, AttentionRows, Run, Side, Token, kept_steps, quantise_cells
 
@@ -68,8 +68,8 @@ class Settings:
             raise ValueError("prompt: expected some text, got nothing")
         if self.source not in SOURCES:
             raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {self.source!r}")
-        for side in (self.left, self.right):
-            check_mechanism(side)
+        check_mechanism("left", self.left)
+        check_mechanism("right", self.right)
         check_int("max_new_tokens", self.max_new_tokens, 1, SYNTHETIC_CONTEXT)
         check_int("top_k", self.top_k, 0, VOCAB_SIZE)
         check_int("seed", self.seed, 0, 2**63 - 1)
@@ -123,7 +123,7 @@ def side_geometry(s: Settings, mechanism: str) -> ModelGeometry:
     """
     if s.source == "trained":
         return _trained(s, mechanism)
-    v_head_dim = s.v_head_dim or 32
+    v_head_dim = _or(s.v_head_dim, 32)
     check_int("heads", s.heads, 1, 1024)
     check_int("latent", s.latent, 1, 65536)
     if mechanism in OWN_WEIGHTS:
@@ -136,7 +136,7 @@ def side_geometry(s: Settings, mechanism: str) -> ModelGeometry:
             n_heads=s.heads,
             qk_nope_head_dim=_or(s.qk_nope_head_dim, 32),
             qk_rope_head_dim=_or(s.qk_rope_head_dim, 16),
-            v_head_dim=_or(s.v_head_dim, 32),
+            v_head_dim=v_head_dim,
             kv_lora_rank=s.latent,
             q_lora_rank=s.q_lora_rank,
         )
@@ -152,8 +152,8 @@ def _or(value: int | None, default: int) -> int:
 def _trained(s: Settings, mechanism: str) -> ModelGeometry:
     if mechanism in OWN_WEIGHTS:
         raise ValueError(
-            f"mechanism: expected one that runs the trained MLA weights, got {mechanism!r}"
-            " (its own weights: source synthetic)"
+            f"{'left' if mechanism == s.left else 'right'}: expected a mechanism that runs the"
+            f" trained MLA weights, got {mechanism!r} (its own weights: source synthetic)"
         )
     geometry = trained_geometry(s.heads, s.latent)
     own = geometry.describe()
@@ -251,20 +251,25 @@ class _Recorder:
         arrays = [
             *self._bytes,
             self._time_us,
-            self._top_ids,
             self._top_probs,
         ]
         cut = [np.ascontiguousarray(array[:n_steps]) for array in arrays]
         for array in cut:
             array.flags.writeable = False
+        filled, allocated, working, time_us, top_probs = cut
         return Side(
-            self.mechanism,
-            self.geometry.attention,
-            self._elem_bytes,
-            *cut,
-            self._scores.cut(n_steps),
-            self._probs.cut(n_steps),
-            quantise_cells([empty if table is None else _numpy(table) for table in tables]),
+            mechanism=self.mechanism,
+            geometry=self.geometry.attention,
+            elem_bytes=self._elem_bytes,
+            cache_bytes=filled,
+            allocated_bytes=allocated,
+            working_bytes=working,
+            time_us=time_us,
+            top_text=tuple(tuple(vocabulary()[i] for i in ids) for ids in self._top_ids[:n_steps]),
+            top_probs=top_probs,
+            scores=self._scores.cut(n_steps),
+            probs=self._probs.cut(n_steps),
+            cells=quantise_cells([empty if table is None else _numpy(table) for table in tables]),
         )
 
 
@@ -347,13 +352,17 @@ def _run(
     tokenizer = load_tokenizer()
     n_steps = len(ids) - 1
     tokens = tuple(
-        Token(i, token_text(tokenizer, i), pos, "prompt" if pos < prompt_len else "generated")
+        Token(i, vocabulary()[i], pos, "prompt" if pos < prompt_len else "generated")
         for pos, i in enumerate(ids)
     )
     left, right = (side.side(n_steps) for side in sides)
-    every = int(np.diff(left.probs.steps[:2]).sum())
-    if every > 1:
-        notes = [*notes, f"Attention is kept at every {every}th step, to bound memory."]
+    rows = left.probs.steps
+    if len(rows) < n_steps:
+        notes = [
+            *notes,
+            f"To bound memory, attention is kept at {len(rows):,} of {n_steps:,} steps:"
+            f" at every {rows[1] - rows[0]}th, and at all of the last ones.",
+        ]
     table = None if differences is None else np.array(differences)
     if table is not None:
         table.flags.writeable = False

@@ -4,6 +4,7 @@ Knows files and nothing of tokens or models.
 """
 
 import gzip
+import zlib
 from pathlib import Path
 
 SEPARATOR = "<|endoftext|>"
@@ -18,7 +19,7 @@ def read_stories(path: Path) -> list[str]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"text: expected a readable UTF-8 file, got {path} ({error})") from None
     stories = [story.strip() for story in text.split(SEPARATOR)]
     stories = [story for story in stories if story]

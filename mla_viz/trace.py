@@ -1,11 +1,10 @@
 """What a run leaves behind: frozen records around read-only numpy arrays.
 
 Knows numbers and names; knows neither tensors nor how they came about. Attention is kept in float32
-within TRACE_BYTES for a whole run (scores and probabilities of both sides); past that only every
-k-th step's rows are kept, counted back from the last one, and the run's notes say so.
+within TRACE_BYTES for a whole run (scores and probabilities of both sides); past that the rows of
+the last steps and of every k-th step before them are kept, and the run's notes say so.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,19 +19,20 @@ CELL_BYTES = 4 << 20
 DIFFERENCES = ("scores", "probs", "out", "logits")
 
 
-def kept_steps(n_steps: int, n_layers: int, n_heads: int, limit: int = TRACE_BYTES) -> range:
-    """Steps whose attention rows fit the bound: all of them, or every k-th up to the last.
+def kept_steps(n_steps: int, n_layers: int, n_heads: int, limit: int = TRACE_BYTES) -> list[int]:
+    """Steps whose attention rows fit the bound: all, or the last ones and every k-th before them.
 
     256 steps of 5 layers and 8 heads take 21 MB for two sides, scores and probs: all are kept.
     """
-    every = 1
-    while _rows_bytes(_every(n_steps, every), n_layers, n_heads) > limit and every < n_steps:
+    if _rows_bytes(range(n_steps), n_layers, n_heads) <= limit:
+        return list(range(n_steps))
+    first = n_steps - 1  # the last steps take half of the bound, the last one is always kept
+    while _rows_bytes(range(first - 1, n_steps), n_layers, n_heads) <= limit // 2:
+        first -= 1
+    every = 2
+    while _rows_bytes(range(0, first, every), n_layers, n_heads) > limit // 2:
         every += 1
-    return _every(n_steps, every)
-
-
-def _every(n_steps: int, every: int) -> range:
-    return range((n_steps - 1) % every, n_steps, every)
+    return [*range(0, first, every), *range(first, n_steps)]
 
 
 def _rows_bytes(steps: range, n_layers: int, n_heads: int) -> int:
@@ -46,8 +46,10 @@ class AttentionRows:
     Rows lie packed behind one another, step by step, each `n_layers n_heads step+1`.
     """
 
-    def __init__(self, steps: Iterable[int], n_layers: int, n_heads: int) -> None:
-        self.steps = np.array(steps, dtype=np.int32)
+    def __init__(
+        self, steps: range | list[int] | Int[np.ndarray, " kept"], n_layers: int, n_heads: int
+    ) -> None:
+        self.steps = _sealed(np.array(steps, dtype=np.int32))
         self.n_layers, self.n_heads = n_layers, n_heads
         sizes = (self.steps.astype(np.int64) + 1) * n_layers * n_heads
         self._ends = np.cumsum(sizes)
@@ -130,11 +132,15 @@ class Side:
     allocated_bytes: Int[np.ndarray, " steps"]
     working_bytes: Int[np.ndarray, " steps"]
     time_us: Float[np.ndarray, "steps n_layers"]
-    top_ids: Int[np.ndarray, "steps candidates"]
+    top_text: tuple[tuple[str, ...], ...]
     top_probs: Float[np.ndarray, "steps candidates"]
     scores: AttentionRows
     probs: AttentionRows
     cells: CacheCells
+
+    def candidates(self, step: int) -> list[tuple[str, float]]:
+        """Next-token candidates after a step, likeliest first, at the run's temperature."""
+        return list(zip(self.top_text[step], self.top_probs[step].tolist(), strict=True))
 
     @property
     def cache_elems(self) -> int:

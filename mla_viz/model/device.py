@@ -46,3 +46,8 @@ def free_bytes(device: str) -> int:
         return next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) << 10
     except (OSError, StopIteration):
         return 1 << 62
+
+
+def available_devices() -> list[str]:
+    """Names that `pick_device` takes here."""
+    return ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

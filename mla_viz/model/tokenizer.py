@@ -36,6 +36,13 @@ def token_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
     return bytes(_byte_of_symbol()[character] for character in symbol)
 
 
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every shipped token as it is shown, by id."""
+    tokenizer = load_tokenizer()
+    return tuple(token_text(tokenizer, i) for i in range(tokenizer.get_vocab_size()))
+
+
 def token_text(tokenizer: Tokenizer, token_id: int) -> str:
     """A token as text; bytes that are no UTF-8 by themselves as hex: `\\xf0\\x9f`."""
     return token_bytes(tokenizer, token_id).decode("utf-8", errors="backslashreplace")

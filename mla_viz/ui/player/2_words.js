@@ -2,6 +2,8 @@
 // It knows the run, and nothing of the page, of colours or of canvases.
 
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+const STEP_TOKEN_LENGTH = 10;
 const NAMED = { "\n": "⏎", "\t": "⇥" };
 
 /** Token text with nothing hidden: spaces as ␣, line ends as ⏎, control characters as ‹hex›. */
@@ -22,8 +24,14 @@ function shortened(text, length) {
   return characters.length <= length ? text : `${characters.slice(0, length - 1).join("")}…`;
 }
 
-function tokenText(run, index) {
-  return visibleText(run.tokens[index].text);
+/** Text to put into a sentence: a right-to-left token must not turn the words around it. */
+function isolated(text) {
+  return RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text;
+}
+
+/** Visible text of one token, at most `length` characters of it. */
+function tokenText(run, index, length) {
+  return isolated(shortened(visibleText(run.tokens[index].text), length));
 }
 
 /** ["337.5", "KiB"]: units of 1024. */
@@ -56,7 +64,7 @@ function countText(count) {
 }
 
 function plural(count, noun) {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function capitalised(text) {
@@ -81,29 +89,24 @@ function signedText(value) {
 function compare(bytes, baseline) {
   if (bytes === baseline) return { figure: "the same", word: "as" };
   if (bytes === 0) return { figure: "no cache", word: "against" };
-  if (baseline === 0) return { figure: bytesText(bytes), word: "more than" };
+  if (baseline === 0) return { figure: "all of it", word: "more than" };
   const less = bytes < baseline;
   const ratio = less ? baseline / bytes : bytes / baseline;
   const digits = ratio < 1.095 ? 2 : ratio < 99.95 ? 1 : 0;
   return { figure: `${ratio.toFixed(digits)}×`, word: less ? "less than" : "more than" };
 }
 
-/** "8.0 times less", for a sentence. */
+/** ", 8.0 times less", for a sentence; nothing where one side has no cache to compare. */
 function comparedWords(bytes, baseline) {
+  if (bytes === 0 || baseline === 0) return "";
   const { figure, word } = compare(bytes, baseline);
-  if (bytes === baseline || bytes === 0) return figure;
-  return `${figure.replace("×", " times")} ${word.split(" ")[0]}`;
+  return bytes === baseline ? `, ${figure}` : `, ${figure.replace("×", " times")} ${word.split(" ")[0]}`;
 }
 
 /** The baseline's own words, what it counts in brackets: "plain MHA of the same heads (2 × 8 × 32 values ...)". */
 function baselineWords(baseline) {
-  const [what, counted] = baseline.detail.replace(/ x /g, " × ").split(/:\s*/);
+  const [what, counted] = baseline.detail.replace(/ x /g, "\u00a0×\u00a0").split(/:\s*/);
   return counted ? `${what} (${counted})` : what;
-}
-
-function cachesWords(side, step) {
-  const bytes = side.cache_bytes[step];
-  return bytes === 0 ? `${side.short} caches nothing` : `${side.short} caches ${bytesText(bytes)}`;
 }
 
 /** Two sides named apart, even when both run the same mechanism. */
@@ -117,20 +120,25 @@ function stageWords(run, step) {
 }
 
 function stepWords(run, step) {
-  return `step ${step + 1} of ${run.n_steps} · ${shortened(tokenText(run, step), 14)} · ${stageWords(run, step)}`;
+  return `step ${step + 1} of ${run.n_steps} · ${tokenText(run, step, STEP_TOKEN_LENGTH)} · ${stageWords(run, step)}`;
+}
+
+function cachedWords(side, step) {
+  return side.cache_bytes[step] === 0 ? "nothing" : bytesText(side.cache_bytes[step]);
 }
 
 /** One sentence for each thing that happened in this step. */
 function narrate(run, step) {
   const { left, right } = run;
-  const fed = `Step ${step + 1} of ${run.n_steps}: token ${step} “${tokenText(run, step)}” is fed.`;
+  const fed = `Step ${step + 1} of ${run.n_steps}: token ${step} "${tokenText(run, step, 24)}" is fed.`;
   const compared = comparedWords(right.cache_bytes[step], left.cache_bytes[step]);
-  const caches = `${capitalised(cachesWords(left, step))}, ${cachesWords(right, step)}, ${compared}.`;
+  const [leftName, rightName] = shortNames(run);
+  const caches = `${capitalised(leftName)} caches ${cachedWords(left, step)}, ${rightName} ${cachedWords(right, step)}${compared}.`;
   return `${fed} ${caches} ${likelyWords(run, step)}`;
 }
 
 function likelyWords(run, step) {
-  const best = (side) => `${visibleText(side.top.text[step][0])} ${Math.round(side.top.probs[step * 8] * 100)} %`;
+  const best = (side) => `${isolated(shortened(visibleText(side.top.text[step][0]), 24))} ${Math.round(side.top.probs[step * 8] * 100)} %`;
   const [left, right] = [best(run.left), best(run.right)];
   if (left === right) return `Most likely next: ${left}.`;
   const [leftName, rightName] = shortNames(run);

@@ -141,14 +141,14 @@ function makeImage(reused, width, height, fill) {
 function cellSpan(index, cells, extent) {
   const from = Math.floor((index * extent) / cells);
   const to = Math.floor(((index + 1) * extent) / cells);
-  return [from, Math.max(from + 1, extent / cells >= 6 ? to - 1 : to)];
+  return [from, Math.max(from + 1, extent / cells >= 5 ? to - 1 : to)];
 }
 
 /** Lay one row of `slice.count` cells (of `cells` in all) into `levels`, largest wins; -1 stays blank. */
 function poolRow(levels, slice, toLevel, cells) {
   const extent = levels.length;
   const perCell = extent / cells;
-  const gap = perCell >= 6 ? 1 : 0;
+  const gap = perCell >= 5 ? 1 : 0;
   for (let cell = 0; cell < slice.count; cell += 1) {
     const level = Math.round(slice.data[slice.start + cell] * toLevel);
     const from = Math.floor(cell * perCell);
@@ -171,6 +171,13 @@ function write(context, theme, text, x, y, { align = "left", size = 11, colour =
   context.direction = "ltr";
   context.fillStyle = colour;
   context.fillText(text, x, y);
+}
+
+/** A hairline frame around the room that the whole run will take: why a part of it is still empty. */
+function drawRoom(context, theme, width, height) {
+  context.strokeStyle = theme.line;
+  context.lineWidth = 1;
+  context.strokeRect(GUTTER - 0.5, 0.5, Math.round(width) + 1, Math.round(height) - 1);
 }
 
 /** A small pointer in the gutter: what marks "now" and "chosen" where colour alone may not. */
@@ -215,5 +222,7 @@ function placeTooltip(tooltip, event) {
   const frame = tooltip.parentElement.getBoundingClientRect();
   const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
   const left = Math.max(0, Math.min(x + 14, frame.width - tooltip.offsetWidth));
-  tooltip.style.transform = `translate(${left}px, ${y + 18}px)`;
+  const fitsBelow = event.clientY + 26 + tooltip.offsetHeight < window.innerHeight;
+  const top = fitsBelow ? y + 18 : y - 10 - tooltip.offsetHeight;
+  tooltip.style.transform = `translate(${left}px, ${top}px)`;
 }

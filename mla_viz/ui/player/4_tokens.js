@@ -1,34 +1,49 @@
 // The token strip: every token of the run as a chip, the current one outlined and kept in view.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
+const CHIP_LENGTH = 32;
+const CHUNK = 64;
+const UNCHUNKED = 256;
+
 function makeTokenStrip(strip, goTo) {
-  const state = { strip, chips: [], tops: [], run: null, step: -1 };
+  const state = { strip, chips: [], step: -1 };
   strip.addEventListener("click", (event) => {
     const chip = event.target.closest("[data-pos]");
     if (chip) goTo(Number(chip.dataset.pos));
   });
   return {
     load: (run) => loadChips(state, run),
-    measure: () => { state.tops = state.chips.map((chip) => chip.offsetTop); },
     paint: ({ step }) => paintChips(state, step),
+    keepInView: () => keepInView(state),
   };
 }
 
 function loadChips(state, run) {
-  state.run = run;
+  const { strip } = state;
   state.step = -1;
   state.chips = run.tokens.map((token, pos) => makeChip(run, token, pos));
   const nodes = [...state.chips];
   if (run.prompt_len < nodes.length) nodes.splice(run.prompt_len, 0, makeBoundary());
-  state.strip.replaceChildren(...nodes);
-  setAttribute(state.strip, "aria-label", `${plural(run.tokens.length, "token")}; click one to go to its step`);
+  strip.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
+  setAttribute(strip, "aria-label", `${plural(run.tokens.length, "token")}; click one to go to its step`);
+}
+
+/** Long lists in chunks that the browser neither lays out nor paints while they are out of view. */
+function chunked(nodes) {
+  return Array.from({ length: Math.ceil(nodes.length / CHUNK) }, (_, index) => {
+    const chunk = element("div", "chunk");
+    chunk.append(...nodes.slice(index * CHUNK, (index + 1) * CHUNK));
+    return chunk;
+  });
 }
 
 function makeChip(run, token, pos) {
   const fed = pos < run.n_steps;
-  const chip = element("span", `chip ${token.source}${fed ? "" : " unfed"}`, visibleText(token.text));
+  const whole = visibleText(token.text);
+  const chip = element("span", `chip ${token.source}`, shortened(whole, CHIP_LENGTH));
   chip.dataset.pos = pos;
-  chip.title = `token ${pos} · id ${token.id} · ${token.source}${fed ? "" : ", not fed any more"}`;
+  const cut = whole.length > CHIP_LENGTH ? ` · ${whole}` : "";
+  chip.title = `token ${pos} · id ${token.id} · ${token.source}${fed ? "" : ", not fed any more"}${cut}`;
   return chip;
 }
 
@@ -47,10 +62,12 @@ function paintChips(state, step) {
   state.chips[state.step]?.removeAttribute("aria-current");
   state.chips[step].setAttribute("aria-current", "step");
   state.step = step;
-  keepInView(state);
 }
 
-/** Scroll the strip, never the page, so that the current token's line is its middle one. */
-function keepInView({ strip, tops, step }) {
-  if (tops.length > step) strip.scrollTop = tops[step] - 34;
+/** Scroll the strip, never the page, until the current token's line has the line before it above. */
+function keepInView({ strip, chips, step }) {
+  const [inside, chip] = [strip.getBoundingClientRect(), chips[step].getBoundingClientRect()];
+  const line = chip.height + 5;
+  const offset = Math.round(chip.top - inside.top - 3);
+  if (offset < 0 || offset + chip.height > inside.height) strip.scrollTop += offset - line;
 }

@@ -9,7 +9,7 @@ const KEY_ACTIONS = {
 function makeTransport(root, actions) {
   const parts = {
     buttons: Object.fromEntries(
-      [...root.querySelectorAll("[data-action]")].map((button) => [button.dataset.action, button]),
+      [...root.querySelectorAll(".transport [data-action]")].map((button) => [button.dataset.action, button]),
     ),
     range: root.querySelector("input[type=range]"),
     speed: root.querySelector("select[name=speed]"),
@@ -19,7 +19,7 @@ function makeTransport(root, actions) {
   parts.range.addEventListener("input", () => actions.goTo(Number(parts.range.value)));
   parts.speed.addEventListener("change", () => actions.setSpeed(parts.speed.value));
   root.addEventListener("keydown", (event) => handleKey(event, actions));
-  return { show: (state) => showTransport(parts, state) };
+  return { load: (run) => fitTransport(parts, run), show: (state) => showTransport(parts, state) };
 }
 
 function handleKey(event, actions) {
@@ -31,10 +31,16 @@ function handleKey(event, actions) {
   actions[action]();
 }
 
+/** Fix the widths that follow from the run, so that no step moves the controls. */
+function fitTransport({ range, where }, run) {
+  range.max = run.n_steps - 1;
+  const widest = `step  of  ·  · generated`.length + 2 * String(run.n_steps).length + STEP_TOKEN_LENGTH;
+  where.style.setProperty("--widest", `${widest}ch`);
+}
+
 /** Bring every control up to date with the state, at once: painting may wait, these may not. */
 function showTransport({ buttons, range, speed, where }, { run, step, playing, speedName }) {
   const last = run.n_steps - 1;
-  range.max = last;
   range.value = step;
   setAttribute(range, "aria-valuetext", stepWords(run, step));
   range.style.setProperty("--done", `${last ? (100 * step) / last : 100}%`);

@@ -29,12 +29,15 @@ function paintCache(state, captions, view) {
   const context = beginSurface(surface, scale.plotHeight + BRACKET_HEIGHT);
   const width = side.cache_elems * scale.elementWidth;
   if (side.cache_elems > 0) {
+    drawRoom(context, view.theme, width, scale.plotHeight);
     drawCells(context, state, side, scale, width);
     drawBrackets(context, view.theme, side, scale);
   }
   drawMissing(context, state, scale, width);
   drawNewRow(context, view, scale, width);
-  captionCache(state, captions, side, scale);
+  drawToCome(context, view, scale, width);
+  writePooled(context, state, side, scale);
+  captionCache(state, captions, side);
 }
 
 function drawCells(context, { surface, view, name }, side, { rowHeight }, width) {
@@ -106,6 +109,25 @@ function drawNewRow(context, { step, theme }, { rowHeight }, width) {
   context.fillRect(GUTTER, bottom, Math.max(width, 2), 1.5);
 }
 
+/** Name the empty rest of the room, where there is room for words. */
+function drawToCome(context, { run, step, theme }, { rowHeight, plotHeight }, width) {
+  const filled = (step + 1) * rowHeight;
+  const words = `${plural(run.n_steps - step - 1, "token")} to come`;
+  context.font = `400 11px ${theme.font}`;
+  if (plotHeight - filled < 22 || context.measureText(words).width + 12 > width) return;
+  write(context, theme, words, GUTTER + width / 2, (plotHeight + filled) / 2 + 1, { align: "center" });
+}
+
+/** Say where a pixel stands for more than one value, at the right below the brackets. */
+function writePooled(context, { surface, view }, side, { elementWidth, rowHeight, plotHeight }) {
+  const { cells, cache_elems: elems } = side;
+  const reduced = cells.elems !== elems || cells.every > 1;
+  const subPixel = Math.min(elementWidth, rowHeight) * surface.ratio < 1;
+  if (!elems || !(reduced || subPixel)) return;
+  const words = reduced ? "pooled" : "pooled for display: mean under each pixel";
+  write(context, view.theme, words, surface.width - 2, plotHeight + 29, { align: "right", size: 10.5 });
+}
+
 function drawBrackets(context, theme, side, { elementWidth, plotHeight }) {
   const y = plotHeight + 8;
   let from = GUTTER;
@@ -132,14 +154,12 @@ function labelBracket(context, theme, label, { from, width, y, free, few }) {
   return free.map((right, index) => (index === line ? x + needed + 6 : right));
 }
 
-function captionCache({ surface, view, name }, [caption, aside], side, { elementWidth, rowHeight }) {
+function captionCache({ surface, view, name }, [caption, aside], side) {
   const { run, step, layer } = view;
   const added = side.cache_bytes[step] - (step ? side.cache_bytes[step - 1] : 0);
   const tokens = plural(step + 1, "token");
   const size = `${tokens} × ${plural(side.cache_elems, "value")}`;
-  const pooled = side.cache_elems > 0 && Math.min(elementWidth, rowHeight) * surface.ratio < 1;
-  const note = side.cells.elems !== side.cache_elems || side.cells.every > 1 ? " · pooled" : pooled ? " · pooled for display" : "";
-  setText(caption, side.cache_elems ? `Cache, layer ${layer + 1}: ${size}${note}` : `No cache, layer ${layer + 1}`);
+  setText(caption, side.cache_elems ? `Cache, layer ${layer + 1}: ${size}` : `No cache, layer ${layer + 1}`);
   setText(aside, added ? `+${bytesText(added)} this token, all layers` : "nothing kept");
   const words = `Cache of ${run[name].short}, layer ${layer + 1}: ${size}; ${bytesText(side.cache_bytes[step])} over all layers`;
   setAttribute(surface.canvas, "aria-label", words);
@@ -157,6 +177,6 @@ function cacheWords({ surface, view, name }, x, y) {
   const column = Math.floor((index * cells.elems) / side.cache_elems);
   const { value, low, high } = cellValue(cells, layer, row, column);
   const pooled = cells.elems === side.cache_elems && cells.every === 1 ? "one byte" : "pooled, one byte";
-  return `token ${pos} ${shortened(tokenText(run, pos), 20)}\n${elementWords(side, index)}\n`
+  return `token ${pos} ${tokenText(run, pos, 20)}\n${elementWords(side, index)}\n`
     + `≈ ${signedText(value)} (${pooled}, range ${signedText(low)} … ${signedText(high)})`;
 }

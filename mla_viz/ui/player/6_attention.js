@@ -33,6 +33,7 @@ function paintHeads(state, view) {
   const context = beginSurface(surface, height + LABEL_HEIGHT);
   captionHeads(state, side, row);
   if (row < 0) return write(context, view.theme, keptFromWords(side), GUTTER, height / 2);
+  drawRoom(context, view.theme, plotWidth(surface), height);
   drawHeads(context, state, side, row, height);
   drawHeadLabels(context, view, side);
   labelTokens(context, view, plotWidth(surface), height + 10, side.attention.rows[row]);
@@ -71,7 +72,7 @@ function labelTokens(context, { run, theme }, width, y, current) {
   const column = width / run.n_steps;
   const taken = [];
   const place = (pos, colour) => {
-    const text = shortened(tokenText(run, pos), 12);
+    const text = tokenText(run, pos, 12);
     context.font = `400 10.5px ${theme.font}`;
     const half = context.measureText(text).width / 2;
     const middle = Math.min(Math.max(GUTTER + (pos + 0.5) * column, GUTTER + half), GUTTER + width - half);
@@ -115,7 +116,7 @@ function peakWords(view, side, row) {
   const { data, start, count } = attentionSlice(side, row, view.layer, headOf(view, side));
   let best = 0;
   for (let key = 1; key < count; key += 1) if (data[start + key] > data[start + best]) best = key;
-  return `token ${best} ${tokenText(view.run, best)}`;
+  return `token ${best} ${tokenText(view.run, best, 20)}`;
 }
 
 function headAt({ surface, view, name }, y) {
@@ -145,7 +146,7 @@ function weightWords({ run }, side, surface, slice, x, where) {
   const weight = slice.data[slice.start + best];
   const figure = side.attention.exact ? weight.toPrecision(6) : `≈ ${(weight / (side.attention.toLevel === 1 ? 255 : 1)).toFixed(3)} (rounded)`;
   const pooled = to - from > 1 ? `, max of ${to - from} tokens` : "";
-  return `${where}\ntoken ${best} ${shortened(tokenText(run, best), 20)}\n${figure}${pooled}`;
+  return `${where}\ntoken ${best} ${tokenText(run, best, 20)}\n${figure}${pooled}`;
 }
 
 function makeTriangleView(panel, name, tooltip) {
@@ -169,6 +170,7 @@ function paintTriangle(state, view) {
   const key = `${view.theme.key}|${view.layer}|${headOf(view, side)}`;
   const image = imageFor(surface, key, wide, high, (pixels) => fillTriangle(pixels, wide, high, view, side, name));
   const shown = Math.max(1, Math.floor(((row + 1) * high) / kept));
+  drawRoom(context, view.theme, plotWidth(surface), TRIANGLE_HEIGHT);
   context.imageSmoothingEnabled = false;
   context.drawImage(image, 0, 0, wide, shown, GUTTER, 0, plotWidth(surface), shown / surface.ratio);
   drawQuery(context, view, side, row, plotWidth(surface));
@@ -217,6 +219,6 @@ function triangleWords({ surface, view, name }, x, y) {
   const row = Math.floor((y * rows.length) / TRIANGLE_HEIGHT);
   if (row < 0 || row > keptRow(side.attention, view.step)) return null;
   const head = headOf(view, side);
-  const where = `head ${head + 1}, query ${rows[row]} ${shortened(tokenText(view.run, rows[row]), 20)}`;
+  const where = `head ${head + 1}, query ${rows[row]} ${tokenText(view.run, rows[row], 20)}`;
   return weightWords(view, side, surface, attentionSlice(side, row, view.layer, head), x, where);
 }

@@ -1,0 +1,154 @@
+"""Every number the pages show, without a browser: `python -m mla_viz decode | evaluate`."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from mla_viz.decode import Settings, decode
+from mla_viz.evaluate import evaluate
+from mla_viz.trace import DIFFERENCES, Run, Side
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and exits with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        _refuse(f"{message} (see {self.prog} --help)")
+
+
+def _refuse(message: object) -> NoReturn:
+    print(f"mla_viz: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m mla_viz", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    _decode_arguments(commands.add_parser("decode", help="decode a prompt by two mechanisms"))
+    _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
+    return parser
+
+
+def _decode_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt")
+    for field in fields(Settings):
+        if field.name != "prompt":
+            kind = int if field.type == int | None else field.type
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=kind, default=field.default, help=f"{field.default}")
+    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", type=Path, required=True, help="stories, plain or .gz")
+    parser.add_argument("--source", default="trained")
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--latent", type=int, default=64)
+    parser.add_argument("--mechanism", default="mla_absorbed")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """A run as plain data: what `decode --json` prints."""
+    return {
+        "prompt": run.prompt,
+        "text": run.text,
+        "tokens": [asdict(token) for token in run.tokens],
+        "model": {**run.model, "source": run.source, "dtype": run.dtype, "device": run.device},
+        "left": _side_record(run.left, run.n_steps),
+        "right": _side_record(run.right, run.n_steps),
+        "steps": [_step_record(run, step) for step in range(run.n_steps)],
+        "max_abs_diff": run.max_abs_diff,
+        "same_tokens": run.same_tokens,
+        "notes": list(run.notes),
+    }
+
+
+def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
+    steps = [
+        {
+            "pos": step,
+            "cache_bytes": int(side.cache_bytes[step]),
+            "flops": side.flops(step),
+            "time_us": float(side.time_us[step].sum()),
+        }
+        for step in range(n_steps)
+    ]
+    return {
+        "mechanism": side.mechanism,
+        "cache_elems_per_token_per_layer": side.cache_elems,
+        "cache_bytes": int(side.cache_bytes[-1]),
+        "steps": steps,
+    }
+
+
+def _step_record(run: Run, step: int) -> dict[str, Any]:
+    names = DIFFERENCES
+    gaps = [None] * len(names) if run.differences is None else run.differences[step].tolist()
+    return {
+        "pos": step,
+        "max_abs_diff": dict(zip(names, gaps, strict=True)),
+        "top": {
+            name: [[text, float(p)] for text, p in side.candidates(step)]
+            for name, side in zip(("left", "right"), run.sides(), strict=True)
+        },
+    }
+
+
+def _print_run(run: Run) -> None:
+    print(f"{run.prompt}|{run.text}")
+    for side in run.sides():
+        print(
+            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer,"
+            f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
+            f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"
+        )
+    gap = "different models" if run.max_abs_diff is None else f"{run.max_abs_diff:.1e}"
+    print(f"largest difference: {gap} ({run.dtype}); same tokens: {run.same_tokens}")
+    for note in run.notes:
+        print(note)
+
+
+def _decode(args: dict[str, Any]) -> None:
+    as_json = args.pop("json")
+    run = decode(Settings(**args))
+    if as_json:
+        print(json.dumps(run_record(run), allow_nan=False))
+    else:
+        _print_run(run)
+
+
+def _evaluate(args: dict[str, Any]) -> None:
+    as_json = args.pop("json")
+    score = evaluate(**args, on_story=_progress if sys.stderr.isatty() else None)
+    if as_json:
+        print(json.dumps(asdict(score)))
+    else:
+        print(
+            f"{score.nats_per_token:.4f} nats/token, {score.bits_per_byte:.4f} bits/byte"
+            f" over {score.tokens:,} tokens"
+        )
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"\rstory {done} of {total}", end="\n" if done == total else "", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command; bad input gives one line on standard error and exit status 2."""
+    torch.set_num_threads(1)  # steps are small: a second thread costs more than it brings
+    args = vars(_parser().parse_args(argv))
+    command = {"decode": _decode, "evaluate": _evaluate}[args.pop("command")]
+    try:
+        command(args)
+    except ValueError as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        _refuse("stopped")

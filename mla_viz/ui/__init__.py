@@ -1,0 +1,1 @@
+"""The package's only Streamlit code: the sidebar, the player component, the run store."""

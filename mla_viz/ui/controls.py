@@ -1,0 +1,106 @@
+"""The Decode page's sidebar: widgets to Settings, and a place beside each for what is wrong there.
+
+Every widget is bound to the URL, so that a link restores the view.
+"""
+
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from mla_viz.config import MECHANISM_NAMES, OWN_WEIGHTS
+from mla_viz.decode import SOURCES, Settings
+from mla_viz.model.device import DTYPES, available_devices
+
+SOURCE_LABELS = {"trained": "Trained on short stories", "synthetic": "Random, any geometry"}
+DEFAULT = Settings()
+
+
+class Sidebar:
+    """The widgets' values, and the slots under them, by field of Settings."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._slots: dict[str, DeltaGenerator] = {}
+        with st.sidebar:
+            self._main()
+            self.progress = st.empty()
+            with st.expander("More", key="more"):
+                self._geometry()
+                self._sampling()
+            self._rest = st.empty()
+
+    def settings(self) -> Settings:
+        """What the widgets say.
+
+        Raises:
+            ValueError: it is not legal.
+        """
+        return Settings(**self.values)
+
+    def refuse(self, error: ValueError) -> None:
+        """Show a message under the widget whose field it names."""
+        field, _, _ = str(error).partition(":")
+        field = {"n_heads": "heads", "kv_lora_rank": "latent", "n_layers": "layers"}.get(
+            field, field
+        )
+        self._slots.get(field, self._rest).error(str(error))
+
+    def _put(self, field: str, value: object) -> None:
+        self.values[field] = value
+        self._slots[field] = st.empty()
+
+    def _main(self) -> None:
+        self._put("prompt", st.text_area("Prompt", DEFAULT.prompt, key="prompt", bind=_URL))
+        source = st.selectbox(
+            "Weights", SOURCES, format_func=SOURCE_LABELS.get, key="weights", bind=_URL
+        )
+        self._put("source", source)
+        self.trained = source == "trained"
+        most_heads, least, most = (8, 4, 64) if self.trained else (32, 1, 512)
+        self._slider("heads", "Heads", 1, most_heads)
+        self._slider("latent", "Latent dim", least, most)
+        self._slider("max_new_tokens", "New tokens", 1, 240)
+        names = [n for n in MECHANISM_NAMES if not (self.trained and n in OWN_WEIGHTS)]
+        self._choice("left", "Left", names)
+        self._choice("right", "Right", names)
+
+    def _geometry(self) -> None:
+        if self.trained:
+            st.caption("Head dims, RoPE dim, q_lora_rank and layers belong to the trained model.")
+            return
+        self._slider("qk_nope_head_dim", "Content dims of a head (qk_nope)", 1, 128, 32)
+        self._slider("qk_rope_head_dim", "RoPE dims (qk_rope)", 0, 64, 16, step=2)
+        self._slider("v_head_dim", "Value dims of a head (v)", 2, 128, 32, step=2)
+        self._slider("q_lora_rank", "Query latent (q_lora_rank, 0: none)", 0, 512, 0)
+        self.values["q_lora_rank"] = self.values["q_lora_rank"] or None
+        self._slider("layers", "Layers", 1, 12, 5)
+
+    def _sampling(self) -> None:
+        self._slider("temperature", "Temperature (0: always the likeliest)", 0.0, 2.0, step=0.1)
+        self._slider("top_k", "Top-k (0: all)", 0, 200)
+        self._slider("seed", "Seed", 0, 999)
+        self._choice("dtype", "Dtype", ["float32", *(d for d in DTYPES if d != "float32")])
+        self._choice("device", "Device", available_devices())
+
+    def _slider(
+        self, field: str, label: str, low: float, high: float, start: float | None = None, step=1
+    ) -> None:
+        """A slider within the limits of the moment; a value outside them moves to the nearest."""
+        start = getattr(DEFAULT, field) if start is None else start
+        if field in st.session_state:
+            st.session_state[field] = min(max(st.session_state[field], low), high)
+        self._put(field, st.slider(label, low, high, start, step, key=field, bind=_URL))
+
+    def _choice(self, field: str, label: str, options: list[str]) -> None:
+        def shown(option: str) -> str:
+            return MECHANISM_NAMES[option].label if option in MECHANISM_NAMES else option
+
+        if st.session_state.get(field, options[0]) not in options:
+            del st.session_state[field]
+        start = options.index(getattr(DEFAULT, field))
+        value = st.selectbox(label, options, start, format_func=shown, key=field, bind=_URL)
+        self._put(field, value)
+
+
+_URL = "query-params"

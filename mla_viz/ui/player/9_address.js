@@ -1,0 +1,42 @@
+// The address: `step`, `layer`, `head` and `speed` in the page's URL. The step is the index of its token,
+// from zero as on the chips; layers and heads count from one as in their menus.
+// It knows the query string and leaves every other parameter, and the history's state, as they are.
+
+const ADDRESS_PAUSE_MS = 260;
+const SPEEDS = ["0.5", "1", "2", "4", "8"];
+
+/** Step, layer and head from zero (undefined where absent or no number), and the speed's name. */
+function readAddress() {
+  const query = new URLSearchParams(window.location.search);
+  const index = (name, first) => {
+    const value = Number.parseInt(query.get(name), 10);
+    return Number.isNaN(value) ? undefined : value - first;
+  };
+  const speed = query.get("speed");
+  return {
+    step: index("step", 0), layer: index("layer", 1), head: index("head", 1),
+    speedName: SPEEDS.includes(speed) ? speed : "1",
+  };
+}
+
+function writeAddress({ step, layer, head, speedName }) {
+  const values = { step, layer: layer + 1, head: head + 1, speed: speedName };
+  const { search, pathname, hash } = window.location;
+  const others = search.slice(1).split("&").filter((pair) => pair && !(pair.split("=")[0] in values));
+  const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
+  const wanted = `?${[...others, ...own].join("&")}`;
+  if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
+}
+
+/** Writes at most every ADDRESS_PAUSE_MS, browsers limit it; the last value always gets written. */
+function makeAddressWriter(state) {
+  let timer = 0;
+  const flush = () => {
+    timer = 0;
+    writeAddress(state);
+  };
+  return {
+    schedule: () => { timer ||= setTimeout(flush, ADDRESS_PAUSE_MS); },
+    stop: () => clearTimeout(timer),
+  };
+}

@@ -1,0 +1,174 @@
+"""The page's quantities, measured in a real browser: `python -m tests.e2e.bench`."""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from mla_viz.bench import report, summary
+from tests.e2e.conftest import QUIET_FLAGS, Visit, find_chromium, free_port, start_server
+
+SESSIONS, MINUTES = 10, 3
+# A frame is done when the task behind its animation callbacks runs.
+PRESS_AND_WAIT = """async key => {
+  const player = [...document.querySelectorAll('*')].map(e => e.shadowRoot)
+    .filter(Boolean).map(r => r.querySelector('[data-testid=player]')).find(Boolean);
+  const times = [];
+  for (let i = 0; i < 64; i += 1) {
+    const began = performance.now();
+    player.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+    await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+    times.push(performance.now() - began);
+  }
+  return times;
+}"""
+
+
+def p95(values: list[float]) -> float:
+    """The 95th percentile, by the nearest rank."""
+    return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
+
+
+def with_p95(values: list[float], unit: str) -> str:
+    """Median, range and 95th percentile."""
+    return f"p95 {p95(values):.3g} {unit}, median {summary(values, unit)}"
+
+
+def bench_steps(visit: Visit, url: str) -> None:
+    """Steps and playing at 4,096 cached tokens, 16 heads, one layer."""
+    prompt = " a" * 4032
+    visit.open(url + "?weights=synthetic&heads=16&layers=1&latent=64&max_new_tokens=65")
+    area = visit.page.get_by_label("Prompt")
+    area.fill(prompt)
+    area.press("Control+Enter")
+    visit.page.wait_for_function("location.search.includes('prompt')", timeout=300_000)
+    visit.settle()
+    page = visit.page
+    sent = visit.sent
+    back = page.evaluate(PRESS_AND_WAIT, "ArrowLeft")
+    forward = page.evaluate(PRESS_AND_WAIT, "ArrowRight")
+    name = f"input to paint, step {visit.value('steps')}, 16 heads"
+    report(name, "33 ms p95", with_p95(back + forward, "ms"))
+    report("frames sent to the server in those steps", "0", str(visit.sent - sent))
+    report("playing at speed 8 and over, frames a second", ">= 30", frame_rate(page, visit))
+
+
+def frame_rate(page: Page, visit: Visit) -> str:
+    """Paints a second while every frame shows another step."""
+    scrub = """async () => {
+      const root = [...document.querySelectorAll('*')].map(e => e.shadowRoot).filter(Boolean)
+        .map(r => r.querySelector('[data-testid=player]')).find(Boolean);
+      const began = performance.now(), count = 120;
+      for (let i = 0; i < count; i += 1) {
+        const key = i < count / 2 ? 'ArrowLeft' : 'ArrowRight';
+        root.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+        await new Promise(requestAnimationFrame);
+      }
+      return count / (performance.now() - began) * 1000;
+    }"""
+    visit.player.focus()
+    return f"{statistics.median(page.evaluate(scrub) for _ in range(5)):.1f} (median of 5)"
+
+
+def bench_rapid_keys(visit: Visit, url: str) -> None:
+    """Twenty presses as fast as they come."""
+    visit.open(url)
+    visit.player.press("Home")
+    for _ in range(20):
+        visit.page.keyboard.press("ArrowRight")
+    report("steps lost in 20 rapid key presses", "0", str(20 - visit.step))
+
+
+def bench_slider(visit: Visit, url: str) -> None:
+    """From a key on the Heads slider to the new run on the screen, 64 tokens."""
+    visit.open(url + "?max_new_tokens=54&latent=64&seed=1")
+    slider = visit.page.get_by_role("slider", name="Heads")
+    times = []
+    for i in range(14):
+        before, began = visit.value("left-bytes"), time.perf_counter()
+        slider.press("ArrowLeft" if i < 7 else "ArrowRight")
+        visit.page.wait_for_function(CHANGED, arg=before)
+        times.append(time.perf_counter() - began)
+        visit.settle()
+    report("slider moved to new run painted (7 decoded, 7 kept)", "2.0 s p95", with_p95(times, "s"))
+
+
+CHANGED = """before => new Promise(done => requestAnimationFrame(() => {
+  const player = [...document.querySelectorAll('*')].map(e => e.shadowRoot)
+    .filter(Boolean).map(r => r.querySelector('[data-testid=player]')).find(Boolean);
+  done(player && player.dataset.leftBytes !== before);
+}))"""
+
+
+def bench_first_paint(browser: Browser, url: str) -> None:
+    """A new visitor on a warm server, nothing cached in the browser."""
+    times, plotly = [], 0
+    for _ in range(7):
+        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        page = context.new_page()
+        requests: list[str] = []
+        page.on("request", lambda request, seen=requests: seen.append(request.url))
+        began = time.perf_counter()
+        page.goto(url, wait_until="commit")
+        page.wait_for_selector("[data-testid=player][data-steps]")
+        times.append(time.perf_counter() - began)
+        plotly += sum("lotly" in address for address in requests)
+        context.close()
+    report("first paint on a warm server", "2.0 s", summary(times, "s"))
+    report("requests for Plotly in those", "0", str(plotly))
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process, as the kernel counts it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def bench_sessions(browser: Browser, url: str, pid: int) -> None:
+    """Ten visitors, each moving a slider every five seconds."""
+    visits = [Visit(browser.new_context().new_page()).open(url) for _ in range(SESSIONS)]
+    start, waits, errors = resident_mib(pid), [], 0
+    end, turn = time.monotonic() + 60 * MINUTES, 0
+    while time.monotonic() < end:
+        began = time.monotonic()
+        for i, visit in enumerate(visits):
+            key = "ArrowLeft" if (turn // 6 + i) % 2 else "ArrowRight"
+            visit.page.get_by_role("slider", name="Latent dim").press(key)
+        for visit in visits:
+            visit.settle()
+        waits.append(time.monotonic() - began)
+        time.sleep(max(0.0, 5 - waits[-1]))
+        turn += 1
+    errors = sum(len(visit.errors) for visit in visits)
+    name = f"{SESSIONS} sessions, {turn} rounds in {MINUTES} min: all answered after"
+    report(name, "every change", with_p95(waits, "s"))
+    report("errors in their consoles", "0", str(errors))
+    report(
+        "server memory before and after", "bounded", f"{start:.0f} and {resident_mib(pid):.0f} MiB"
+    )
+
+
+def main() -> None:
+    """Run every browser benchmark."""
+    path = find_chromium()
+    if path is None:
+        sys.exit("no Chromium on this machine: browser benchmarks left out")
+    port = free_port()
+    server, url = start_server(port), f"http://localhost:{port}/"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET_FLAGS)
+        wide = {"viewport": {"width": 1440, "height": 1000}}
+        for bench in (bench_rapid_keys, bench_slider, bench_steps):
+            context = browser.new_context(**wide)
+            bench(Visit(context.new_page()), url)
+            context.close()
+        bench_first_paint(browser, url)
+        bench_sessions(browser, url, server.pid)
+        browser.close()
+    server.terminate()
+
+
+if __name__ == "__main__":
+    main()

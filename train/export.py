@@ -1,0 +1,35 @@
+"""Turns a checkpoint into the shipped file: float16 safetensors with the geometry as metadata.
+
+python -m train.export stories
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mla_viz.model.weights import DATA
+from train.run import CHECKPOINTS, GEOMETRY
+
+
+def export(name: str, folder: Path = DATA) -> Path:
+    """Write `<name>.safetensors` from the checkpoint of that name.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    state = torch.load(CHECKPOINTS / f"{name}.pt", map_location="cpu", weights_only=True)
+    tensors = {key: value.half().contiguous() for key, value in state["model"].items()}
+    file = folder / f"{name}.safetensors"
+    save_file(tensors, file, metadata={"geometry": json.dumps(asdict(GEOMETRY))})
+    return file
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Export a checkpoint for mla_viz/data.")
+    parser.add_argument("name")
+    file = export(parser.parse_args().name)
+    print(f"{file}: {file.stat().st_size:,} bytes")

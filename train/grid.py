@@ -1,0 +1,61 @@
+"""Scores the exported model at every setting of the two sliders.
+
+    python -m train.grid --val stories_val.txt.gz
+
+Writes mla_viz/data/stories_grid.json, which the Decode page draws, and continues where it stopped.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from mla_viz.evaluate import score_stories
+from mla_viz.model.weights import LEAST_LATENT, TRAINED, load_trained
+from mla_viz.scores import GRID_FILE
+from mla_viz.stories import read_stories
+from train.run import GEOMETRY
+
+
+def score_grid(stories: list[str], part: Path) -> dict[str, dict]:
+    """Score every (heads, latent), keeping what was done in `part`."""
+    done = json.loads(part.read_text()) if part.exists() else {}
+    g = GEOMETRY.attention
+    for heads in range(1, g.n_heads + 1):
+        for latent in range(LEAST_LATENT, g.kv_lora_rank + 1):
+            if f"{heads} {latent}" not in done:
+                score = score_stories(load_trained(heads, latent), "mla_expanded", stories)
+                done[f"{heads} {latent}"] = asdict(score)
+        part.write_text(json.dumps(done))
+        print(f"{heads} heads done", flush=True)
+    return done
+
+
+def main() -> None:
+    """Read the command line, score, write the grid."""
+    parser = argparse.ArgumentParser(description="Score every setting of the sliders.")
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--stories", type=int, default=60, help="score the first N stories")
+    parser.add_argument("--part", type=Path, default=Path("train/checkpoints/grid.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    done = score_grid(read_stories(args.val)[: args.stories], args.part)
+    heads = sorted({int(key.split()[0]) for key in done})
+    latents = sorted({int(key.split()[1]) for key in done})
+    grid = {
+        "model": TRAINED,
+        "stories": args.stories,
+        "tokens": done[f"{heads[0]} {latents[0]}"]["tokens"],
+        "heads": heads,
+        "latents": latents,
+        "nats_per_token": [
+            [round(done[f"{n} {r}"]["nats_per_token"], 4) for r in latents] for n in heads
+        ],
+    }
+    GRID_FILE.write_text(json.dumps(grid) + "\n")
+
+
+if __name__ == "__main__":
+    main()
