@@ -17,7 +17,7 @@ class Colour:
     dark_tint: str
 
 
-_ORANGE = Colour("#c2571a", "#fdf3ec", "#f0935a", "#251a14")
+_ORANGE = Colour("#b44d12", "#fdf3ec", "#f0935a", "#251a14")
 _BLUE = Colour("#0b6e8f", "#eaf5f9", "#5ec3e0", "#0f222a")
 _VIOLET = Colour("#7446b0", "#f5f0fb", "#b99be8", "#1f1830")
 _GREEN = Colour("#2b7a4b", "#edf7f1", "#6fca94", "#13251a")

@@ -84,7 +84,13 @@ class Sidebar:
         self._choice("device", "Device", available_devices())
 
     def _slider(
-        self, field: str, label: str, low: float, high: float, start: float | None = None, step=1
+        self,
+        field: str,
+        label: str,
+        low: float | int,
+        high: float | int,
+        start: float | int | None = None,
+        step: float | int = 1,
     ) -> None:
         """A slider within the limits of the moment; a value outside them moves to the nearest."""
         start = getattr(DEFAULT, field) if start is None else start

@@ -10,7 +10,9 @@ def quality_section(settings: Settings) -> None:
     """A folded section; Plotly and the figure are loaded only once it is opened."""
     if settings.source != "trained":
         return
-    section = st.expander("What this setting costs in quality", key="quality", on_change="rerun")
+    section = st.expander(
+        "What this setting costs in quality", key="quality", on_change="rerun", bind="query-params"
+    )
     if not section.open:
         return
     from mla_viz.figures.quality import loss_grid_figure

@@ -1,0 +1,463 @@
+"""Mechanisms against each other, against PyTorch, and against a case worked by hand."""
+
+from math import log, log2
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mla_viz.attention.cache import FIRST_CAPACITY, HeadCache, LatentCache, Rows
+from mla_viz.attention.mechanisms import MECHANISMS
+from mla_viz.attention.ops import causal_softmax, rms_norm, rope_angles, rotate
+from mla_viz.attention.weights import MLAWeights, cast, random_gqa, random_mla
+from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.cost import cache_elems
+
+MLA = ("mla_expanded", "mla_reexpand", "mla_absorbed", "mla_merged", "recompute")
+OTHER_MLA = MLA[1:]
+LATENT = ("mla_reexpand", "mla_absorbed", "mla_merged")
+BATCHES = [(), (2,), (2, 3)]
+SMALL = MLAGeometry(12, 3, 4, 6, 5, 8, q_lora_rank=7)
+
+mla_geometries = st.builds(
+    MLAGeometry,
+    d_model=st.integers(4, 40),
+    n_heads=st.integers(1, 6),
+    qk_nope_head_dim=st.integers(1, 12),
+    qk_rope_head_dim=st.sampled_from([0, 2, 4, 8]),
+    v_head_dim=st.integers(2, 12),
+    kv_lora_rank=st.integers(4, 24),
+    q_lora_rank=st.none() | st.integers(2, 16),
+)
+gqa_geometries = st.builds(
+    lambda group, n_kv_heads, half, d_model: GQAGeometry(
+        d_model, group * n_kv_heads, n_kv_heads, 2 * half
+    ),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(4, 32),
+)
+wide_geometries = st.builds(
+    MLAGeometry,
+    d_model=st.just(64),
+    n_heads=st.sampled_from([4, 6, 8]),
+    qk_nope_head_dim=st.sampled_from([16, 24, 32]),
+    qk_rope_head_dim=st.sampled_from([0, 8, 16]),
+    v_head_dim=st.sampled_from([16, 20, 32]),
+    kv_lora_rank=st.sampled_from([16, 32, 64]),
+    q_lora_rank=st.sampled_from([None, 48]),
+)
+seeds = st.integers(0, 2**32)
+
+
+def make(geometry, seed=0, dtype=torch.float64, batch=(), seq=9):
+    generator = torch.Generator().manual_seed(seed)
+    random = random_mla if isinstance(geometry, MLAGeometry) else random_gqa
+    weights = cast(random(geometry, generator), dtype, "cpu")
+    return weights, torch.randn(*batch, seq, geometry.d_model, generator=generator).to(dtype)
+
+
+def angles(geometry, seq, dtype):
+    mla = isinstance(geometry, MLAGeometry)
+    width = geometry.qk_rope_head_dim if mla else geometry.head_dim
+    return rope_angles(torch.arange(seq), width, geometry.rope_theta, dtype)
+
+
+def start(mechanism, weights, batch=()):
+    row = MECHANISMS[mechanism]
+    prepared = row.prepare(weights)
+    return row, prepared, row.new_cache(prepared, batch)
+
+
+def at_once(mechanism, weights, x):
+    row, prepared, cache = start(mechanism, weights, x.shape[:-2])
+    return row.attend(prepared, cache, x, angles(weights.geometry, x.shape[-2], x.dtype))
+
+
+def in_parts(mechanism, weights, x, stops):
+    row, prepared, cache = start(mechanism, weights, x.shape[:-2])
+    rope = angles(weights.geometry, x.shape[-2], x.dtype)
+    outs = []
+    for begin, stop in zip([0, *stops], stops, strict=False):
+        first = 0 if row.whole_prefix else begin
+        out = row.attend(prepared, cache, x[..., first:stop, :], rope[:, first:stop]).out
+        outs.append(out[..., begin - first :, :])
+    return torch.cat(outs, -2), cache
+
+
+def gap(ours, reference):
+    ours, reference = ours.double(), reference.double()
+    return ((ours - reference).abs().max() / reference.abs().max()).item()
+
+
+# Agreement
+
+
+@pytest.mark.parametrize("mechanism", OTHER_MLA)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@given(mla_geometries, seeds, st.sampled_from(BATCHES), st.integers(2, 9))
+def test_mla_paths_agree(mechanism, dtype, limit, geometry, seed, batch, seq):
+    weights, x = make(geometry, seed, dtype, batch, seq)
+    naive, other = at_once("mla_expanded", weights, x), at_once(mechanism, weights, x)
+    assert gap(other.out, naive.out) < limit
+    assert gap(other.scores, naive.scores) < limit
+    assert gap(other.probs, naive.probs) < limit
+
+
+@pytest.mark.parametrize("mechanism", ["mla_reexpand", "mla_absorbed", "mla_merged"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@settings(max_examples=15)
+@given(wide_geometries, seeds, st.sampled_from(BATCHES[:2]))
+def test_half_precision_paths_stay_as_near_to_float64_as_each_other(
+    mechanism, dtype, geometry, seed, batch
+):
+    weights, x = make(geometry, seed, dtype, batch, seq=24)
+    exact = at_once("mla_expanded", cast(weights, torch.float64, "cpu"), x.double()).out
+    naive = gap(at_once("mla_expanded", weights, x).out, exact)
+    other = gap(at_once(mechanism, weights, x).out, exact)
+    assert max(naive, other) < 5e-2
+    assert other < 2 * naive
+    assert naive < 2 * other
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+@given(mla_geometries, seeds, st.sampled_from(BATCHES), st.sets(st.integers(1, 8)))
+def test_mla_in_parts_equals_all_at_once(mechanism, geometry, seed, batch, cuts):
+    weights, x = make(geometry, seed, batch=batch)
+    parts, _ = in_parts(mechanism, weights, x, [*sorted(cuts), 9])
+    assert gap(parts, at_once(mechanism, weights, x).out) < 1e-12
+
+
+@given(gqa_geometries, seeds, st.sampled_from(BATCHES))
+def test_gqa_token_by_token_equals_all_at_once(geometry, seed, batch):
+    weights, x = make(geometry, seed, batch=batch)
+    parts, _ = in_parts("gqa", weights, x, range(1, 10))
+    assert gap(parts, at_once("gqa", weights, x).out) < 1e-12
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@given(gqa_geometries, seeds, st.sampled_from(BATCHES[1:]))
+def test_gqa_equals_scaled_dot_product_attention(dtype, limit, geometry, seed, batch):
+    w, x = make(geometry, seed, dtype, batch)
+    rope = angles(geometry, 9, dtype)
+    heads = x.unsqueeze(-3)
+    q, k, v = rotate(heads @ w.W_Q, rope), rotate(heads @ w.W_K, rope), heads @ w.W_V
+    o_head = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    expected = torch.einsum("...hsv,hvd->...sd", o_head, w.W_O)
+    assert gap(at_once("gqa", w, x).out, expected) < limit
+
+
+def test_mha_equals_scaled_dot_product_attention():
+    w, x = make(GQAGeometry(16, 4, 4, 6), batch=(2,))
+    rope = angles(w.geometry, 9, x.dtype)
+    heads = x.unsqueeze(-3)
+    q, k, v = rotate(heads @ w.W_Q, rope), rotate(heads @ w.W_K, rope), heads @ w.W_V
+    o_head = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    expected = o_head.transpose(-3, -2).flatten(-2) @ w.W_O.flatten(0, 1)
+    assert gap(at_once("mha", w, x).out, expected) < 1e-12
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+def test_mla_equals_scaled_dot_product_attention(mechanism):
+    w, x = make(SMALL, batch=(2,))
+    rope = angles(SMALL, 9, x.dtype)
+    c_q = rms_norm(x @ w.W_DQ, w.q_norm, SMALL.norm_eps).unsqueeze(-3)
+    c_kv = rms_norm(x @ w.W_DKV, w.kv_norm, SMALL.norm_eps).unsqueeze(-3)
+    k_rope = rotate(x @ w.W_KR, rope).unsqueeze(-3).expand(-1, SMALL.n_heads, -1, -1)
+    q = torch.cat([c_q @ w.W_UQ, rotate(c_q @ w.W_QR, rope)], -1)
+    k = torch.cat([c_kv @ w.W_UK, k_rope], -1)
+    o_head = F.scaled_dot_product_attention(q, k, c_kv @ w.W_UV, is_causal=True)
+    expected = torch.einsum("bhsv,hvd->bsd", o_head, w.W_O)
+    assert gap(at_once(mechanism, w, x).out, expected) < 1e-12
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+def test_two_heads_and_two_tokens_worked_by_hand(mechanism):
+    # x0 = (7, 1) and x1 = (1, 7) have root mean square 5, so a gain of 5 gives c = x.
+    # Keys are c's first number (7, 1), values its second (1, 7); the scale is 4^-1/2 = 1/2.
+    # Head 0: q1 = ln(3)/3, scores ln(3)/6 (7, 1), probabilities 3/4, 1/4: o = 3/4 + 7/4 = 5/2.
+    # Head 1: q = 0, probabilities 1/2, 1/2: o = 4.  W_O = (1, 2), (10, 0).
+    # Token 1: 5/2 (1, 2) + 4 (10, 0) = (42.5, 5).  Token 0: 1 (1, 2) + 1 (10, 0) = (11, 2).
+    padded = torch.zeros(2, 2, 4, dtype=torch.float64)
+    W_UK, W_UQ = padded.clone(), padded.clone()  # noqa: N806
+    W_UK[:, 0, 0] = 1
+    W_UQ[0, 0, 0] = log(3) / 3
+    weights = MLAWeights(
+        geometry=MLAGeometry(2, 2, 4, 0, 1, 2, norm_eps=0.0),
+        W_DQ=None,
+        q_norm=None,
+        W_UQ=W_UQ,
+        W_QR=padded[..., :0],
+        W_DKV=torch.eye(2, dtype=torch.float64),
+        kv_norm=torch.full((2,), 5.0, dtype=torch.float64),
+        W_KR=padded[0, :, :0],
+        W_UK=W_UK,
+        W_UV=torch.tensor([[[0.0], [1.0]]] * 2, dtype=torch.float64),
+        W_O=torch.tensor([[[1.0, 2.0]], [[10.0, 0.0]]], dtype=torch.float64),
+    )
+    x = torch.tensor([[7.0, 1.0], [1.0, 7.0]], dtype=torch.float64)
+    attended = at_once(mechanism, weights, x)
+    probs = torch.tensor([[[1, 0], [0.75, 0.25]], [[1, 0], [0.5, 0.5]]], dtype=torch.float64)
+    torch.testing.assert_close(attended.probs, probs)
+    out = torch.tensor([[11.0, 2.0], [42.5, 5.0]], dtype=torch.float64)
+    torch.testing.assert_close(attended.out, out)
+
+
+# Probabilities and the mask
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+@given(mla_geometries, seeds, st.sampled_from(BATCHES))
+def test_probabilities_sum_to_one_and_look_back_only(mechanism, geometry, seed, batch):
+    weights, x = make(geometry, seed, batch=batch)
+    probs = at_once(mechanism, weights, x).probs
+    assert probs.shape == (*batch, geometry.n_heads, 9, 9)
+    torch.testing.assert_close(probs.sum(-1), torch.ones_like(probs[..., 0]))
+    assert (probs.triu(1) == 0).all()
+    assert (probs >= 0).all()
+
+
+def test_every_key_up_to_the_own_one_is_seen():
+    probs = causal_softmax(torch.zeros(3, 5))
+    expected = torch.tensor(
+        [[1 / 3, 1 / 3, 1 / 3, 0, 0], [1 / 4, 1 / 4, 1 / 4, 1 / 4, 0], [1 / 5] * 5]
+    )
+    torch.testing.assert_close(probs, expected)
+
+
+@pytest.mark.parametrize("mechanism", [*MLA, "gqa"])
+def test_a_later_token_changes_nothing_before_it(mechanism):
+    geometry = GQAGeometry(12, 4, 2, 6) if mechanism == "gqa" else SMALL
+    weights, x = make(geometry)
+    other = x.clone()
+    other[5:] += 1
+    before, after = (at_once(mechanism, weights, tokens).out for tokens in (x, other))
+    assert torch.equal(before[:5], after[:5])
+    assert not torch.allclose(before[5], after[5])
+
+
+@pytest.mark.parametrize("mechanism", ["mla_expanded", *LATENT])
+def test_past_tokens_may_be_cached_in_any_order_with_their_positions(mechanism):
+    weights, x = make(SMALL)
+    rope = angles(SMALL, 9, x.dtype)
+    order = torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
+    row, prepared, cache = start(mechanism, weights)
+    row.attend(prepared, cache, x[order], rope[:, order])
+    last = row.attend(prepared, cache, x[8:], rope[:, 8:]).out
+    assert gap(last, at_once(mechanism, weights, x).out[8:]) < 1e-12
+
+
+def test_scale_of_deepseek_v3():
+    v3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
+    assert v3.softmax_scale == pytest.approx(0.0721688, abs=5e-8)
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+def test_published_scale_replaces_the_default(mechanism):
+    weights, x = make(SMALL)
+    doubled = cast(weights, x.dtype, "cpu")
+    geometry = MLAGeometry(12, 3, 4, 6, 5, 8, 7, softmax_scale_override=2 * 10**-0.5)
+    object.__setattr__(doubled, "geometry", geometry)
+    plain, sharper = at_once(mechanism, weights, x), at_once(mechanism, doubled, x)
+    torch.testing.assert_close(sharper.scores, 2 * plain.scores)
+
+
+# RoPE
+
+
+def test_rope_turns_each_pair_by_its_own_angle():
+    x = torch.tensor([[1.0, 0.0, 0.0, 1.0]], dtype=torch.float64)
+    turned = rotate(x, rope_angles(torch.tensor([2]), 4, 10000.0, x.dtype))
+    expected = [-0.4161468365, 0.9092974268, -0.0199986667, 0.9998000067]
+    torch.testing.assert_close(turned[0], torch.tensor(expected, dtype=torch.float64))
+
+
+@given(st.integers(1, 16), seeds, st.integers(0, 8000))
+def test_rope_is_a_complex_product_of_interleaved_pairs(half, seed, first):
+    x = torch.randn(5, 2 * half, generator=torch.Generator().manual_seed(seed)).double()
+    pos = torch.arange(first, first + 5)
+    freqs = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    turn = torch.polar(torch.ones(5, half, dtype=torch.float64), pos[:, None] * freqs)
+    expected = torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (half, 2))) * turn)
+    ours = rotate(x, rope_angles(pos, 2 * half, 10000.0, x.dtype))
+    torch.testing.assert_close(ours, expected.flatten(-2))
+
+
+@given(st.integers(1, 16), seeds, st.integers(0, 8000))
+def test_rope_keeps_norms(half, seed, first):
+    x = torch.randn(5, 2 * half, generator=torch.Generator().manual_seed(seed)).double()
+    turned = rotate(x, rope_angles(torch.arange(first, first + 5), 2 * half, 1e4, x.dtype))
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+
+
+@given(st.integers(1, 16), seeds, st.integers(0, 4000))
+def test_rope_scores_see_only_the_difference_of_positions(half, seed, shift):
+    q, k = torch.randn(2, 6, 2 * half, generator=torch.Generator().manual_seed(seed)).double()
+    near, far = (
+        rope_angles(torch.arange(6) + first, 2 * half, 1e4, q.dtype) for first in (0, shift)
+    )
+    scores = rotate(q, near) @ rotate(k, near).mT
+    torch.testing.assert_close(rotate(q, far) @ rotate(k, far).mT, scores, atol=1e-9, rtol=1e-9)
+
+
+def test_half_split_rope_on_the_same_weights_is_another_model():
+    q, k = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)).double()
+    rope = rope_angles(torch.arange(6), 8, 1e4, q.dtype)
+
+    def half_split(x):
+        return rotate(x.unflatten(-1, (2, 4)).mT.flatten(-2), rope)
+
+    ours = rotate(q, rope) @ rotate(k, rope).mT
+    assert (half_split(q) @ half_split(k).mT - ours).abs().max() > 0.5
+
+
+def test_rope_of_width_zero_is_nothing():
+    assert (
+        rotate(torch.empty(3, 0), rope_angles(torch.arange(3), 0, 1e4, torch.float32)).numel() == 0
+    )
+
+
+# Caches
+
+
+def cached_tensors(cache):
+    if isinstance(cache, HeadCache):
+        return [cache.k, cache.v]
+    return [cache.latent_and_rope]
+
+
+@pytest.mark.parametrize("mechanism", ["mla_expanded", *LATENT, "gqa"])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_step_adds_one_row_and_old_rows_stay_bit_equal(mechanism, batch):
+    geometry = GQAGeometry(12, 4, 2, 6) if mechanism == "gqa" else SMALL
+    weights, x = make(geometry, batch=batch, seq=40)
+    row, prepared, cache = start(mechanism, weights, batch)
+    rope = angles(geometry, 40, x.dtype)
+    for pos in range(40):
+        before = [tensor.clone() for tensor in cached_tensors(cache)]
+        row.attend(prepared, cache, x[..., pos : pos + 1, :], rope[:, pos : pos + 1])
+        for old, new in zip(before, cached_tensors(cache), strict=True):
+            assert new.shape[-2] == pos + 1
+            assert torch.equal(new[..., :pos, :], old)
+
+
+@pytest.mark.parametrize("mechanism", ["mla_expanded", *LATENT, "recompute"])
+@given(mla_geometries, st.sampled_from(BATCHES), st.integers(1, 40))
+def test_closed_form_bytes_equal_the_real_cache(mechanism, geometry, batch, seq):
+    weights, x = make(geometry, batch=batch, seq=seq, dtype=torch.float32)
+    _, cache = in_parts(mechanism, weights, x, [seq])
+    rows = seq * torch.Size(batch).numel()
+    assert cache.filled_bytes == 4 * rows * cache_elems(mechanism, geometry)
+    assert cache.allocated_bytes >= cache.filled_bytes
+
+
+@given(gqa_geometries, st.integers(1, 40))
+def test_closed_form_bytes_equal_the_real_gqa_cache(geometry, seq):
+    weights, x = make(geometry, seq=seq, dtype=torch.bfloat16)
+    _, cache = in_parts("gqa", weights, x, [seq])
+    assert cache.filled_bytes == cache.k.nbytes + cache.v.nbytes
+    assert cache.filled_bytes == 2 * seq * cache_elems("gqa", geometry)
+
+
+@pytest.mark.parametrize("mechanism", LATENT)
+def test_latent_bytes_do_not_depend_on_heads(mechanism):
+    sizes = set()
+    for n_heads in (1, 2, 5, 16):
+        weights, x = make(MLAGeometry(12, n_heads, 4, 6, 5, 8))
+        sizes.add(in_parts(mechanism, weights, x, [9])[1].filled_bytes)
+    assert sizes == {9 * (8 + 6) * 8}
+
+
+def test_latent_values_are_the_memory_of_the_keys():
+    cache = LatentCache((2,), 8, 6, torch.float32, "cpu")
+    cache.append(torch.randn(2, 5, 8), torch.randn(2, 5, 6))
+    keys = cache.latent_and_rope
+    assert cache.c_kv.data_ptr() == keys.data_ptr()
+    assert cache.c_kv.untyped_storage().data_ptr() == keys.untyped_storage().data_ptr()
+    assert cache.k_rope.untyped_storage().data_ptr() == keys.untyped_storage().data_ptr()
+    assert torch.equal(torch.cat([cache.c_kv, cache.k_rope], -1), keys)
+
+
+def test_buffers_double_and_move_a_logarithmic_number_of_times():
+    rows = Rows((2,), 3, torch.float32, "cpu")
+    capacities = []
+    for _ in range(1000):
+        rows.append(torch.ones(2, 1, 3))
+        capacities.append(rows.allocated.shape[-2])
+    assert sorted(set(capacities)) == [FIRST_CAPACITY << i for i in range(7)]
+    assert len(set(capacities)) - 1 <= log2(1000)
+
+
+def test_one_large_append_grows_to_the_next_doubling():
+    rows = Rows((), 3, torch.float32, "cpu")
+    rows.append(torch.ones(100, 3))
+    assert rows.allocated.shape == (128, 3)
+    assert rows.filled.shape == (100, 3)
+
+
+def test_appending_within_the_capacity_moves_nothing():
+    rows = Rows((2,), 3, torch.float32, "cpu")
+    where = rows.allocated.data_ptr()
+    for _ in range(FIRST_CAPACITY):
+        rows.append(torch.ones(2, 1, 3))
+        assert rows.filled.data_ptr() == where
+
+
+class LargestNewTensor(TorchDispatchMode):
+    """Elements of the largest tensor made by an operation in memory of its own."""
+
+    elems = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ARG002
+        result = func(*args, **(kwargs or {}))
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in known:
+            self.elems = max(self.elems, result.numel())
+        return result
+
+
+def largest_made_by_a_step(mechanism, geometry, batch, past):
+    weights, x = make(geometry, batch=batch, seq=past + 1)
+    row, prepared, cache = start(mechanism, weights, batch)
+    rope = angles(geometry, past + 1, x.dtype)
+    row.attend(prepared, cache, x[..., :past, :], rope[:, :past])
+    with LargestNewTensor() as watch:
+        row.attend(prepared, cache, x[..., past:, :], rope[:, past:])
+    return watch.elems // torch.Size(batch).numel()
+
+
+@pytest.mark.parametrize("mechanism", ["mla_expanded", "mla_absorbed", "mla_merged", "mha", "gqa"])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_step_makes_nothing_larger_than_its_scores(mechanism, batch):
+    kv_heads = {"mha": 4, "gqa": 2}.get(mechanism)
+    mla = MLAGeometry(16, 4, 8, 4, 8, 16)
+    geometry = GQAGeometry(16, 4, kv_heads, 8) if kv_heads else mla
+    assert largest_made_by_a_step(mechanism, geometry, batch, past=600) == 4 * 601
+
+
+def test_re_expansion_does_copy_the_past_so_the_watch_sees_copies():
+    mla = MLAGeometry(16, 4, 8, 4, 8, 16)
+    assert largest_made_by_a_step("mla_reexpand", mla, (), past=200) == 4 * 201 * 12
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+def test_working_bytes_count_what_is_rebuilt_and_thrown_away(mechanism):
+    weights, x = make(SMALL, dtype=torch.float32)
+    rebuilt = 9 * SMALL.n_heads * (SMALL.qk_head_dim + SMALL.v_head_dim) * 4
+    expected = rebuilt if mechanism in ("mla_reexpand", "recompute") else 0
+    assert at_once(mechanism, weights, x).working_bytes == expected
+
+
+def test_tables_show_one_row_a_token():
+    weights, x = make(SMALL)
+    _, heads = in_parts("mla_expanded", weights, x, [9])
+    _, latent = in_parts("mla_absorbed", weights, x, [9])
+    assert heads.table().shape == (9, cache_elems("mla_expanded", SMALL))
+    assert latent.table().shape == (9, cache_elems("mla_absorbed", SMALL))
+    second_head = heads.table()[:, 15:30]
+    assert torch.equal(second_head, torch.cat([heads.k[1], heads.v[1]], -1))

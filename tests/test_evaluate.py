@@ -1,0 +1,87 @@
+import gzip
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mla_viz.evaluate import evaluate, score_stories, windows
+from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
+from mla_viz.model.weights import load_trained
+from mla_viz.scores import load_grid
+
+STORY = "Once upon a time there was a little dog. The dog liked to run. "
+
+
+@given(st.integers(2, 3000), st.integers(2, 300))
+def test_windows_predict_every_later_token_once(length, context):
+    predicted = []
+    for start, stop, fresh in windows(length, context):
+        assert 1 <= stop - start - 1 <= context
+        assert 1 <= fresh <= stop - start - 1
+        predicted += range(stop - fresh, stop)
+    assert predicted == list(range(1, length))
+
+
+def test_windows_overlap_by_half():
+    assert list(windows(600, 256)) == [
+        (0, 257, 256),
+        (128, 385, 128),
+        (256, 513, 128),
+        (384, 600, 87),
+    ]
+
+
+def test_one_short_story_by_hand(tiny_trained):
+    tokenizer = load_tokenizer()
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    ids = torch.tensor([[end, *tokenizer.encode(STORY.strip()).ids, end]])
+    with torch.no_grad():
+        logits = tiny_trained(ids[:, :-1])[0]
+    nats = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
+    score = score_stories(load_trained(8, 64), "mla_absorbed", [STORY.strip()])
+    assert score.tokens == ids.shape[1] - 1
+    assert score.nats_per_token == pytest.approx(nats.item(), rel=1e-5)
+    bits = score.nats_per_token * score.tokens / math.log(2)
+    assert score.bits_per_byte == pytest.approx(bits / len(STORY.strip()))
+
+
+@pytest.mark.usefixtures("tiny_trained")
+def test_mechanisms_and_compression_do_not_change_the_score(tmp_path):
+    text = f"{STORY}\n{END_OF_TEXT}\n{STORY * 30}\n"
+    plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"
+    plain.write_text(text)
+    packed.write_bytes(gzip.compress(text.encode()))
+    scores = [
+        evaluate(plain, heads=3, latent=10, mechanism="mla_absorbed"),
+        evaluate(packed, heads=3, latent=10, mechanism="mla_expanded"),
+    ]
+    assert scores[0].tokens == scores[1].tokens
+    assert scores[0].nats_per_token == pytest.approx(scores[1].nats_per_token, rel=1e-5)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_shipped_grid_is_that_of_the_shipped_weights():
+    corpus = os.environ.get("MLA_VIZ_CORPUS")
+    if not corpus:
+        pytest.skip("MLA_VIZ_CORPUS names no folder with the stories")
+    from mla_viz.stories import read_stories
+
+    grid = load_grid()
+    stories = read_stories(Path(corpus) / "stories_val.txt.gz")[: grid.stories]
+    for heads, latent in ((8, 64), (8, 32), (1, 4)):
+        score = score_stories(load_trained(heads, latent), "mla_expanded", stories)
+        assert score.tokens == grid.tokens
+        assert score.nats_per_token == pytest.approx(grid.loss(heads, latent), abs=1e-3)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_shipped_grid_falls_with_latent_dim_and_with_heads():
+    grid = load_grid()
+    assert (grid.heads, grid.latents) == (list(range(1, 9)), list(range(4, 65)))
+    corner = {(n, r): grid.loss(n, r) for n in (1, 4, 8) for r in (4, 16, 64)}
+    assert corner[8, 64] < corner[8, 16] < corner[8, 4]
+    assert corner[8, 64] < corner[4, 64] < corner[1, 64]

@@ -1,0 +1,47 @@
+from dataclasses import fields
+
+from mla_viz.config import MECHANISM_NAMES
+from mla_viz.figures.quality import loss_grid_figure
+from mla_viz.figures.theme import COLOURS
+from mla_viz.scores import LossGrid
+
+GRID = LossGrid("m", 2, 100, [1, 2], [4, 8, 16], [[3.0, 2.9, 2.8], [2.7, 2.6, 2.5]])
+
+
+def test_loss_grid_shows_the_values_and_the_setting():
+    heatmap, here = loss_grid_figure(GRID, 2, 8).data
+    assert [list(row) for row in heatmap.z] == GRID.nats_per_token
+    assert (list(heatmap.x), list(heatmap.y)) == (GRID.latents, GRID.heads)
+    assert (here.x[0], here.y[0]) == (8, 2)
+
+
+def test_loss_grid_axes_name_quantity_and_unit():
+    figure = loss_grid_figure(GRID, 1, 4)
+    assert "latent dim" in figure.layout.xaxis.title.text
+    assert figure.layout.yaxis.title.text == "heads"
+    assert figure.data[0].colorbar.title.text == "nats/token"
+
+
+def test_a_setting_finds_its_loss():
+    assert GRID.loss(2, 16) == 2.5
+
+
+def test_every_mechanism_has_a_colour_of_its_own_legible_on_its_ground():
+    assert set(COLOURS) == set(MECHANISM_NAMES)
+    for shade in ("light", "dark"):
+        assert len({getattr(colour, shade) for colour in COLOURS.values()}) == len(COLOURS)
+    for colour in COLOURS.values():
+        assert contrast(colour.light, colour.light_tint) >= 4.5
+        assert contrast(colour.dark, colour.dark_tint) >= 4.5
+        assert {f.name for f in fields(colour)} == {"light", "light_tint", "dark", "dark_tint"}
+
+
+def contrast(ink, ground):
+    high, low = sorted((luminance(ink), luminance(ground)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -1,0 +1,46 @@
+"""The README and the import contract hold."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mla_viz
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_path_of_the_module_tree_exists_and_none_is_missing():
+    section = README.split("## How it is built")[1].split("## Glossary")[0]
+    named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    assert {p for p in named if not (ROOT / p).exists()} == set()
+    modules = {
+        f"mla_viz/{p.name}{'/' if p.is_dir() else ''}"
+        for p in (ROOT / "mla_viz").iterdir()
+        if not p.name.startswith("__")
+    }
+    assert modules - named == set()
+
+
+def test_imports_run_one_way():
+    lint = Path(sys.executable).parent / "lint-imports"
+    result = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_the_readme_numbers_of_the_example_are_true():
+    run = mla_viz.decode("Once upon a time", source="synthetic", max_new_tokens=2)
+    for name, side in (("left", run.left), ("right", run.right)):
+        printed = re.search(rf"run\.{name}\.cache_elems +# (\d+)", README)[1]
+        assert int(printed) == side.cache_elems
+
+
+def test_the_picture_is_there():
+    assert (ROOT / re.search(r"!\[.*\]\((.+)\)", README)[1]).exists()
+
+
+def test_the_readme_commands_are_the_makefile_targets():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

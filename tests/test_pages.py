@@ -1,0 +1,79 @@
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mla_viz.decode import Settings
+from mla_viz.ui.runs import KEPT_BYTES, RunStore
+
+pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
+
+
+def page(**query):
+    app = AppTest.from_file("../app.py", default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = str(value)
+    return app.run()
+
+
+def shown(app):
+    return app.session_state.shown[0]
+
+
+def test_the_example_is_shown_at_first():
+    app = page()
+    assert not app.exception
+    assert not app.error
+    assert shown(app) == Settings()
+    assert [s.label for s in app.sidebar.slider][:3] == ["Heads", "Latent dim", "New tokens"]
+
+
+@pytest.mark.parametrize(("heads", "latent"), [(1, 4), (8, 64), (5, 17)])
+def test_every_setting_of_the_sliders(heads, latent):
+    app = page(heads=heads, latent=latent, max_new_tokens=3)
+    assert not app.exception
+    assert not app.error
+    assert (shown(app).heads, shown(app).latent) == (heads, latent)
+
+
+def test_an_empty_prompt_is_refused_in_place_and_the_view_stays():
+    app = page(max_new_tokens=2)
+    before = shown(app)
+    app.text_area(key="prompt").set_value(" ").run()
+    assert app.error[0].value.startswith("prompt: expected some text")
+    assert not app.exception
+    assert shown(app) == before
+
+
+def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
+    app = page(heads=6, max_new_tokens=2)
+    app.text_area(key="prompt").set_value("The cat").run()
+    app.selectbox(key="weights").set_value("synthetic").run()
+    assert not app.error
+    assert (shown(app).prompt, shown(app).heads) == ("The cat", 6)
+    app.slider(key="heads").set_value(16).run()
+    assert shown(app).heads == 16
+    app.selectbox(key="left").set_value("mha").run()
+    assert not app.error
+    assert app.header[0].value.startswith("Two models")
+    app.selectbox(key="weights").set_value("trained").run()
+    assert not app.exception
+    assert not app.error
+    assert (shown(app).left, shown(app).heads) == ("mla_expanded", 8)
+
+
+def test_own_weights_cannot_be_chosen_with_the_trained_model():
+    offered = page(max_new_tokens=2).selectbox(key="left").options
+    assert len(offered) == 5
+
+
+def test_the_quality_map_opens():
+    app = page(max_new_tokens=2, quality="true")
+    assert not app.exception
+
+
+def test_the_store_drops_the_oldest_run_past_its_bound():
+    store = RunStore()
+    half = bytes(KEPT_BYTES // 2)
+    for seed in range(3):
+        store.keep(Settings(seed=seed), half)
+    assert store.find(Settings(seed=0)) is None
+    assert store.find(Settings(seed=2)) is half

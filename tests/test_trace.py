@@ -1,0 +1,146 @@
+"""Records: what is kept, how it is packed, and that nobody can write to it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mla_viz.trace import (
+    CELL_BYTES,
+    TRACE_BYTES,
+    AttentionRows,
+    CacheCells,
+    kept_steps,
+    quantise_cells,
+)
+
+
+def bytes_of(steps, n_layers, n_heads):
+    return sum(4 * (step + 1) * n_layers * n_heads for step in steps) * 4
+
+
+@given(st.integers(1, 1000), st.integers(1, 12), st.integers(1, 16), st.integers(10**4, 10**8))
+def test_kept_steps_stay_in_the_bound_and_end_with_the_last(n_steps, n_layers, n_heads, limit):
+    kept = kept_steps(n_steps, n_layers, n_heads, limit)
+    assert kept == sorted(set(kept))
+    assert 0 <= kept[0] <= kept[-1] == n_steps - 1
+    last_alone = bytes_of([n_steps - 1], n_layers, n_heads)
+    assert bytes_of(kept, n_layers, n_heads) <= max(limit, limit // 2 + last_alone)
+
+
+@given(st.integers(2, 1000), st.integers(10**4, 10**7))
+def test_all_steps_are_kept_where_they_fit(n_steps, limit):
+    fits = bytes_of(range(n_steps), 2, 4) <= limit
+    assert (kept_steps(n_steps, 2, 4, limit) == list(range(n_steps))) == fits
+
+
+def test_past_the_bound_the_last_steps_stay_whole_and_the_others_thin_out():
+    kept = np.array(kept_steps(500, 5, 8, 10 << 20))
+    gaps = np.diff(kept)
+    thin = int(gaps[0])
+    tail = len(kept) - np.flatnonzero(gaps > 1)[-1] - 1
+    assert thin > 1
+    assert (gaps[: -tail - 1] == thin).all()
+    assert (gaps[-tail + 1 :] == 1).all()
+    assert 4 << 20 < bytes_of(kept[-tail:], 5, 8) <= 5 << 20
+
+
+def test_the_shipped_context_is_kept_whole():
+    assert kept_steps(256, 5, 8) == list(range(256))
+    assert round(bytes_of(range(256), 5, 8) / 1e6) == 21
+    assert TRACE_BYTES == 128 * 2**20
+
+
+def filled_rows(steps, n_layers=2, n_heads=3):
+    rows = AttentionRows(steps, n_layers, n_heads)
+    for step in steps:
+        rows.row(step)[:] = (
+            np.arange(n_layers * n_heads * (step + 1)).reshape(n_layers, n_heads, step + 1)
+            + 1000 * step
+        )
+    return rows
+
+
+@given(st.integers(1, 40), st.integers(1, 5))
+def test_rows_do_not_run_into_each_other(n_steps, every):
+    steps = range((n_steps - 1) % every, n_steps, every)
+    rows = filled_rows(steps)
+    for step in steps:
+        assert rows.row(step).shape == (2, 3, step + 1)
+        assert rows.row(step)[0, 0, 0] == 1000 * step
+        assert rows.row(step)[1, 2, step] == 1000 * step + 6 * (step + 1) - 1
+    assert rows.data.size == sum(6 * (step + 1) for step in steps)
+
+
+def test_a_dropped_step_is_told_apart():
+    rows = filled_rows(range(1, 8, 3))
+    assert [step for step in range(8) if rows.keeps(step)] == [1, 4, 7]
+    with pytest.raises(KeyError):
+        rows.row(2)
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.integers(1, 4))
+def test_a_cut_keeps_the_first_steps_bit_for_bit(n_steps, short, every):
+    rows = filled_rows(range((n_steps - 1) % every, n_steps, every))
+    cut = rows.cut(short)
+    assert [step for step in rows.steps if step < short] == list(cut.steps)
+    assert not cut.keeps(short)
+    for step in cut.steps:
+        assert np.array_equal(cut.row(int(step)), rows.row(int(step)))
+
+
+def test_a_cut_is_read_only():
+    cut = filled_rows(range(5)).cut(3)
+    with pytest.raises(ValueError, match="read-only"):
+        cut.row(1)[0, 0, 0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        cut.data[0] = 1.0
+
+
+def values_of(cells: CacheCells):
+    low, high = cells.low_high.astype(float).T[..., None, None]
+    return low + (high - low) * cells.data / 255
+
+
+tables = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 9)),
+    elements=st.floats(-1000, 1000, width=32),
+)
+
+
+@given(tables)
+def test_cells_come_back_within_half_a_step(layers):
+    cells = quantise_cells(list(layers))
+    low, high = cells.low_high.T
+    half_step = (high - low).astype(float)[:, None, None] / 510
+    assert (np.abs(values_of(cells) - layers) <= half_step + 1e-4).all()
+    assert np.array_equal(low, layers.min((1, 2)))
+    assert np.array_equal(high, layers.max((1, 2)))
+
+
+def test_equal_cells_do_not_divide_by_zero():
+    cells = quantise_cells([np.full((4, 3), 2.5, dtype=np.float32)])
+    assert (values_of(cells) == 2.5).all()
+
+
+def test_nothing_cached_gives_no_cells():
+    cells = quantise_cells([np.empty((7, 0), dtype=np.float32)] * 2)
+    assert cells.data.shape == (2, 7, 0)
+    assert np.array_equal(cells.low_high, np.zeros((2, 2)))
+
+
+def test_a_large_cache_is_shown_by_every_kth_token():
+    table = np.linspace(0, 1, 3000 * 1000, dtype=np.float32).reshape(3000, 1000)
+    cells = quantise_cells([table, table])
+    assert cells.every == 2
+    assert cells.data.nbytes <= CELL_BYTES
+    assert np.abs(values_of(cells) - table[::2]).max() < 1 / 500
+
+
+def test_cells_are_read_only():
+    cells = quantise_cells([np.eye(3, dtype=np.float32)])
+    for array in (cells.data, cells.low_high):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
