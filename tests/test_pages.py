@@ -46,7 +46,7 @@ def test_an_empty_prompt_is_refused_in_place_and_the_view_stays():
 def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
     app = page(heads=6, max_new_tokens=2)
     app.text_area(key="prompt").set_value("The cat").run()
-    app.selectbox(key="weights").set_value("synthetic").run()
+    app.selectbox(key="source").set_value("synthetic").run()
     assert not app.error
     assert (shown(app).prompt, shown(app).heads) == ("The cat", 6)
     app.slider(key="heads").set_value(16).run()
@@ -54,10 +54,24 @@ def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
     app.selectbox(key="left").set_value("mha").run()
     assert not app.error
     assert app.header[0].value.startswith("Two models")
-    app.selectbox(key="weights").set_value("trained").run()
+    app.selectbox(key="source").set_value("trained").run()
     assert not app.exception
     assert not app.error
     assert (shown(app).left, shown(app).heads) == ("mla_expanded", 8)
+
+
+def test_the_address_names_options_by_name():
+    app = page(source="synthetic", left="mha", right="recompute", max_new_tokens=2)
+    assert (shown(app).source, shown(app).left, shown(app).right) == (
+        "synthetic",
+        "mha",
+        "recompute",
+    )
+    app.selectbox(key="right").set_value("mla_merged").run()
+    assert app.query_params["right"] == "mla_merged"
+    app.selectbox(key="right").set_value("mla_absorbed").run()
+    assert "right" not in app.query_params
+    assert not page(left="nonsense", max_new_tokens=2).error
 
 
 def test_own_weights_cannot_be_chosen_with_the_trained_model():

@@ -21,7 +21,10 @@ LEAST_LATENT = 4
 @cache
 def _tensors(name: str) -> tuple[ModelGeometry, dict[str, Tensor]]:
     """A shipped file: its geometry and its tensors in float32. Treat both as read-only."""
-    with safe_open(DATA / f"{name}.safetensors", framework="pt") as file:
+    path = DATA / f"{name}.safetensors"
+    if not path.exists():
+        raise ValueError(f"source: expected the weights {path}, which are missing")
+    with safe_open(path, framework="pt") as file:
         fields = json.loads(file.metadata()["geometry"])
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     attention = MLAGeometry(**fields.pop("attention"))

@@ -14,6 +14,12 @@ from mla_viz.model.device import DTYPES, available_devices
 
 SOURCE_LABELS = {"trained": "Trained on short stories", "synthetic": "Random, any geometry"}
 DEFAULT = Settings()
+_URL = "query-params"
+
+
+def _label(option: str) -> str:
+    mechanism = MECHANISM_NAMES.get(option)
+    return mechanism.label if mechanism else SOURCE_LABELS.get(option, option)
 
 
 class Sidebar:
@@ -52,11 +58,8 @@ class Sidebar:
 
     def _main(self) -> None:
         self._put("prompt", st.text_area("Prompt", DEFAULT.prompt, key="prompt", bind=_URL))
-        source = st.selectbox(
-            "Weights", SOURCES, format_func=SOURCE_LABELS.get, key="weights", bind=_URL
-        )
-        self._put("source", source)
-        self.trained = source == "trained"
+        self._choice("source", "Weights", list(SOURCES))
+        self.trained = self.values["source"] == "trained"
         most_heads, least, most = (8, 4, 64) if self.trained else (32, 1, 512)
         self._slider("heads", "Heads", 1, most_heads)
         self._slider("latent", "Latent dim", least, most)
@@ -99,14 +102,13 @@ class Sidebar:
         self._put(field, st.slider(label, low, high, start, step, key=field, bind=_URL))
 
     def _choice(self, field: str, label: str, options: list[str]) -> None:
-        def shown(option: str) -> str:
-            return MECHANISM_NAMES[option].label if option in MECHANISM_NAMES else option
-
-        if st.session_state.get(field, options[0]) not in options:
-            del st.session_state[field]
-        start = options.index(getattr(DEFAULT, field))
-        value = st.selectbox(label, options, start, format_func=shown, key=field, bind=_URL)
+        """A select box whose option's name, not its label, is in the URL (`bind` takes labels)."""
+        default = getattr(DEFAULT, field)
+        chosen = st.session_state.get(field, st.query_params.get(field))
+        st.session_state[field] = chosen if chosen in options else default
+        value = st.selectbox(label, options, format_func=_label, key=field)
+        if value != default:
+            st.query_params[field] = value
+        elif field in st.query_params:
+            del st.query_params[field]
         self._put(field, value)
-
-
-_URL = "query-params"

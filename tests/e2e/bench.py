@@ -39,7 +39,7 @@ def with_p95(values: list[float], unit: str) -> str:
 def bench_steps(visit: Visit, url: str) -> None:
     """Steps and playing at 4,096 cached tokens, 16 heads, one layer."""
     prompt = " a" * 4032
-    visit.open(url + "?weights=synthetic&heads=16&layers=1&latent=64&max_new_tokens=65")
+    visit.open(url + "?source=synthetic&heads=16&layers=1&latent=64&max_new_tokens=65")
     area = visit.page.get_by_label("Prompt")
     area.fill(prompt)
     area.press("Control+Enter")

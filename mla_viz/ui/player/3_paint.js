@@ -53,12 +53,11 @@ function colourScale(tint, full) {
 
 const THEME_VARIABLES = ["background-color", "secondary-background-color", "text-color", "border-color", "font"];
 
-/** The page's theme as its variables say it now; `last` when nothing changed. */
-function readTheme(root, run, last) {
+/** The page's theme as its variables say it now, with the run's own colours. */
+function readTheme(root, run) {
   const style = getComputedStyle(root);
   const values = THEME_VARIABLES.map((name) => style.getPropertyValue(`--st-${name}`));
-  const key = [run.run, ...values].join("|");
-  return last?.key === key ? last : makeTheme(key, run, ...values);
+  return makeTheme([run.run, ...values].join("|"), run, ...values);
 }
 
 function makeTheme(key, run, background, secondary, text, border, font) {

@@ -51,6 +51,7 @@ function makeLedger(panel, name) {
     rows: [],
   };
   return {
+    place: panel.querySelector(".ledger"),
     load: (run) => loadLedger(parts, run[name]),
     paint: (view) => paintLedger(parts, name, view),
   };
@@ -108,7 +109,7 @@ function makeBadge(badge) {
   );
   parts.badge = badge;
   parts.values = [...badge.querySelectorAll("[data-difference]")];
-  return { paint: (view) => paintBadge(parts, view) };
+  return { place: badge, paint: (view) => paintBadge(parts, view) };
 }
 
 function paintBadge({ badge, verdict, what, same, values }, { run, step }) {

@@ -176,7 +176,7 @@ function makeCandidates(card) {
   const rows = Array.from({ length: CANDIDATES }, makeCandidate);
   card.querySelector(".candidates").replaceChildren(...rows.map(({ row }) => row));
   const parts = { rows, title: card.querySelector(".aside"), keys: [...card.querySelectorAll(".key")] };
-  return { paint: (view) => paintCandidates(parts, view) };
+  return { place: card, paint: (view) => paintCandidates(parts, view) };
 }
 
 function makeCandidate() {

@@ -28,15 +28,14 @@ function writeAddress({ step, layer, head, speedName }) {
   if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
 }
 
-/** Writes at most every ADDRESS_PAUSE_MS, browsers limit it; the last value always gets written. */
+/** Writes once stepping rests for ADDRESS_PAUSE_MS: browsers limit such writes, and each costs a frame. */
 function makeAddressWriter(state) {
   let timer = 0;
-  const flush = () => {
-    timer = 0;
-    writeAddress(state);
-  };
   return {
-    schedule: () => { timer ||= setTimeout(flush, ADDRESS_PAUSE_MS); },
+    schedule: () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => writeAddress(state), ADDRESS_PAUSE_MS);
+    },
     stop: () => clearTimeout(timer),
   };
 }

@@ -3,11 +3,12 @@
 
 const STEPS_PER_SECOND = 2;
 const SPOKEN_PAUSE_MS = 1000;
+const REST_MS = 120;
 const players = new WeakMap();
 
 function makePlayer(root) {
   const state = { run: null, step: 0, layer: 0, head: 0, speedName: "1", playing: false };
-  const player = { root, state, theme: null, frame: 0, asked: 0, playFrame: 0, spokenAt: 0 };
+  const player = { root, state, theme: null, frame: 0, rest: 0, asked: 0, playFrame: 0, spokenAt: 0 };
   player.address = makeAddressWriter(state);
   player.views = makeViews(player);
   player.transport = makeTransport(root, transportActions(player));
@@ -97,15 +98,35 @@ function paint(player) {
   const { root, state } = player;
   player.frame = 0;
   if (!state.run) return;
-  const theme = readTheme(root, state.run, player.theme);
-  if (theme !== player.theme) applyTheme(root, theme);
-  player.theme = theme;
-  const view = { ...state, theme };
-  for (const one of player.views) if (!one.surface || one.surface.width > 0) one.paint(view);
+  const view = { ...state, theme: player.theme ??= freshTheme(root, state.run) };
+  for (const one of player.views) if (!one.away) paintView(one, view);
+  clearTimeout(player.rest);
+  player.rest = setTimeout(() => paintAway(player, view), REST_MS);
   narrateStep(player);
   player.strip.keepInView();
   const detail = { step: state.step, ms: performance.now() - player.asked };
   root.dispatchEvent(new CustomEvent("mla-paint", { bubbles: true, composed: true, detail }));
+}
+
+function paintView(one, view) {
+  if (!one.surface || one.surface.width > 0) one.paint(view);
+}
+
+/** What is out of sight waits until stepping rests, so that what is in sight keeps up with it. */
+function paintAway(player, view) {
+  for (const one of player.views) if (one.away) paintView(one, view);
+}
+
+function freshTheme(root, run) {
+  const theme = readTheme(root, run);
+  applyTheme(root, theme);
+  return theme;
+}
+
+/** Read the page's colours again at the next painting. */
+function forgetTheme(player) {
+  player.theme = null;
+  if (player.state.run) requestPaint(player);
 }
 
 /** The line changes with every step; its spoken copy at most once a second while playing. */
@@ -169,13 +190,30 @@ function watchPage(player) {
   const surfaces = player.views.filter(({ surface }) => surface).map(({ surface }) => surface);
   const sizes = new ResizeObserver(() => measure(player, surfaces));
   for (const { canvas } of surfaces) sizes.observe(canvas.parentElement);
+  const sight = watchSight(player);
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const repaint = () => requestPaint(player);
-  dark.addEventListener("change", repaint);
+  const recolour = () => forgetTheme(player);
+  dark.addEventListener("change", recolour);
   return () => {
     sizes.disconnect();
-    dark.removeEventListener("change", repaint);
+    sight.disconnect();
+    dark.removeEventListener("change", recolour);
   };
+}
+
+/** Mark the views that are out of sight: those with a canvas or a place of their own. */
+function watchSight(player) {
+  const placed = new Map();
+  for (const one of player.views) {
+    const place = one.place ?? one.surface?.canvas;
+    if (place) placed.set(place, one);
+  }
+  const sight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) placed.get(target).away = !isIntersecting;
+    if (player.state.run) requestPaint(player);
+  });
+  for (const place of placed.keys()) sight.observe(place);
+  return sight;
 }
 
 function measure(player, surfaces) {
@@ -213,6 +251,7 @@ function showNotes(list, notes) {
 function destroyPlayer(player) {
   cancelAnimationFrame(player.frame);
   cancelAnimationFrame(player.playFrame);
+  clearTimeout(player.rest);
   player.address.stop();
   player.stopWatching();
 }
@@ -232,6 +271,7 @@ export default function (component) {
     if (run.run !== player.state.run?.run) loadRun(player, run);
     player.data = data;
   }
+  forgetTheme(player);
   if (player.state.run) settle(player);
   player.latest = component;
   return () => {
