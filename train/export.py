@@ -15,7 +15,7 @@ from mla_viz.model.weights import DATA
 from train.run import CHECKPOINTS, GEOMETRY
 
 
-def export(name: str, folder: Path = DATA) -> Path:
+def export(name: str, folder: Path) -> Path:
     """Write `<name>.safetensors` from the checkpoint of that name.
 
     Raises:
@@ -31,5 +31,5 @@ def export(name: str, folder: Path = DATA) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Export a checkpoint for mla_viz/data.")
     parser.add_argument("name")
-    file = export(parser.parse_args().name)
+    file = export(parser.parse_args().name, DATA)
     print(f"{file}: {file.stat().st_size:,} bytes")

@@ -19,37 +19,41 @@ LEAST_LATENT = 4
 
 
 @cache
-def _tensors(name: str) -> tuple[ModelGeometry, dict[str, Tensor]]:
-    """A shipped file: its geometry and its tensors in float32. Treat both as read-only."""
-    path = DATA / f"{name}.safetensors"
-    if not path.exists():
-        raise ValueError(f"source: expected the weights {path}, which are missing")
-    with safe_open(path, framework="pt") as file:
-        fields = json.loads(file.metadata()["geometry"])
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
+    """A file's geometry, and its tensors in float32. Treat both as read-only."""
+    if not file.exists():
+        raise ValueError(f"source: expected the weights {file}, which are missing")
+    with safe_open(file, framework="pt") as content:
+        fields = json.loads(content.metadata()["geometry"])
+        tensors = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
     attention = MLAGeometry(**fields.pop("attention"))
     return ModelGeometry(attention=attention, **fields), tensors
 
 
-def trained_geometry(heads: int, latent: int, name: str = TRAINED) -> ModelGeometry:
-    """Geometry of the shipped model at a setting of the sliders.
+def shipped_file() -> Path:
+    """The weights that come with the package."""
+    return DATA / f"{TRAINED}.safetensors"
+
+
+def trained_geometry(heads: int, latent: int, file: Path | None = None) -> ModelGeometry:
+    """Geometry of a trained model at a setting of the sliders; the shipped one by default.
 
     Raises:
         ValueError: heads or latent outside what the model was trained for.
     """
-    full = _tensors(name)[0]
+    full = _tensors(file or shipped_file())[0]
     check_int("heads", heads, 1, full.attention.n_heads)
     check_int("latent", latent, LEAST_LATENT, full.attention.kv_lora_rank)
     return full.with_attention(n_heads=heads, kv_lora_rank=latent)
 
 
-def load_trained(heads: int, latent: int, name: str = TRAINED) -> ModelWeights:
-    """The shipped model cut to its first heads and latent dims: a plain MLA in float32.
+def load_trained(heads: int, latent: int, file: Path | None = None) -> ModelWeights:
+    """A trained model cut to its first heads and latent dims: a plain MLA in float32.
 
     The gains (kv_lora_rank / latent)^a and (n_heads / heads)^b go into the norm gain and W_O.
     """
-    geometry = trained_geometry(heads, latent, name)
-    full, tensors = _tensors(name)
+    geometry = trained_geometry(heads, latent, file)
+    full, tensors = _tensors(file or shipped_file())
     blocks = []
     for layer in range(geometry.n_layers):
         prefix = f"blocks.{layer}."

@@ -122,12 +122,13 @@ def test_the_address_restores_the_view(visit, app_url, chromium):
     visit.page.get_by_role("slider", name="Latent dim").press("ArrowRight")
     visit.wait_for(right_bytes=int(visit.value("steps")) * 5 * 49 * 4)
     visit.settle()
-    visit.player.get_by_label("Layer", exact=True).select_option("2")
+    visit.player.get_by_label("Layer", exact=True).select_option(label="3")
     visit.player.get_by_label("Step", exact=True).fill("9")
     visit.page.wait_for_function("location.search.includes('step=9')")
     other = type(visit)(chromium.new_context().new_page()).open(visit.page.url)
     for name in ("step", "steps", "left-bytes", "right-bytes"):
         assert other.value(name) == visit.value(name)
+    assert query(other)["layer"] == ["3"]
     assert other.player.get_by_label("Layer", exact=True).input_value() == "2"
     assert (
         other.page.get_by_role("slider", name="Latent dim").get_attribute("aria-valuenow") == "33"
