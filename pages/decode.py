@@ -21,7 +21,8 @@ sidebar = Sidebar()
 title = st.container()
 try:
     settings = sidebar.settings()
-    st.session_state.shown = settings, packed_run(settings, sidebar.progress)
+    if payload := packed_run(settings, sidebar.progress):
+        st.session_state.shown = settings, payload
 except ValueError as error:
     sidebar.refuse(error)
 

@@ -150,6 +150,20 @@ def test_refused_input_says_so_in_place_and_keeps_the_view(visit, app_url):
     assert visit.value("steps") == steps
 
 
+def test_a_long_run_shows_progress_and_stops(visit, app_url):
+    visit.open(app_url + "?source=synthetic")
+    steps = visit.value("steps")
+    prompt = visit.page.get_by_label("Prompt")
+    prompt.fill("the " * 4000)
+    prompt.press("Control+Enter")
+    visit.page.get_by_text("Decoding: step").wait_for()
+    visit.page.get_by_role("button", name="Stop", exact=True).click()
+    visit.page.get_by_role("button", name="Decode", exact=True).wait_for()
+    visit.settle()
+    assert visit.value("steps") == steps
+    assert visit.errors == []
+
+
 @pytest.mark.parametrize("visit", [{"color_scheme": "dark"}], indirect=True)
 def test_dark_is_dark(visit, app_url):
     visit.open(app_url)
