@@ -207,7 +207,8 @@ class _Recorder:
     def __init__(self, mechanism: str, weights: ModelWeights, n_steps: int, s: Settings) -> None:
         self.mechanism, self.geometry = mechanism, weights.geometry
         g = weights.geometry
-        Decoder(weights, mechanism).feed(torch.zeros(1, dtype=torch.long))  # wakes the kernels
+        first_token = torch.zeros(1, dtype=torch.long, device=weights.embedding.device)
+        Decoder(weights, mechanism).feed(first_token)  # wakes the kernels, so that step 0 is timed
         self._decoder = Decoder(weights, mechanism)
         self._temperature = s.temperature or 1.0
         self._elem_bytes = weights.embedding.element_size()

@@ -99,7 +99,7 @@ def synthetic(geometry: ModelGeometry, seed: int) -> ModelWeights:
     def matrix(rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns, generator=generator) * rows**-0.5
 
-    embedding = torch.randn(geometry.vocab_size, d_model, generator=generator) * 4 * d_model**-0.5
+    embedding = torch.randn(geometry.vocab_size, d_model, generator=generator) * d_model**-0.5
     make = random_gqa if isinstance(geometry.attention, GQAGeometry) else random_mla
     blocks = tuple(
         BlockWeights(

@@ -40,8 +40,9 @@ def free_port() -> int:
 
 def start_server(port: int) -> subprocess.Popen:
     """Start the app and wait until it answers."""
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
+    options = ["--server.port", str(port), "--server.headless", "true"]
+    server = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.DEVNULL)
     for _ in range(300):
         try:
             urllib.request.urlopen(f"http://localhost:{port}/_stcore/health").close()
