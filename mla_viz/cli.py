@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import torch
 
-from mla_viz.decode import Settings, decode
+from mla_viz.decode import decode
 from mla_viz.evaluate import evaluate
+from mla_viz.settings import Settings
 from mla_viz.trace import DIFFERENCES, Run, Side
 
 

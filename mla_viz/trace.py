@@ -49,7 +49,7 @@ class AttentionRows:
     def __init__(
         self, steps: range | list[int] | Int[np.ndarray, " kept"], n_layers: int, n_heads: int
     ) -> None:
-        self.steps = _sealed(np.array(steps, dtype=np.int32))
+        self.steps = sealed(np.array(steps, dtype=np.int32))
         self.n_layers, self.n_heads = n_layers, n_heads
         sizes = (self.steps.astype(np.int64) + 1) * n_layers * n_heads
         self._ends = np.cumsum(sizes)
@@ -99,10 +99,12 @@ def quantise_cells(tables: list[Float[np.ndarray, "seq elems"]]) -> CacheCells:
     low, high = (flat.min(1), flat.max(1)) if flat.size else (flat.sum(1), flat.sum(1))
     span = np.where(high > low, high - low, 1)[:, None, None]
     data = np.rint((kept - low[:, None, None]) / span * 255).astype(np.uint8)
-    return CacheCells(_sealed(np.stack([low, high], 1).astype(np.float32)), _sealed(data), every)
+    return CacheCells(sealed(np.stack([low, high], 1).astype(np.float32)), sealed(data), every)
 
 
-def _sealed(array: np.ndarray) -> np.ndarray:
+def sealed(array: np.ndarray) -> np.ndarray:
+    """A read-only copy in C order."""
+    array = np.array(array, order="C")
     array.flags.writeable = False
     return array
 

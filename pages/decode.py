@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from mla_viz.decode import side_geometry
+from mla_viz.settings import side_geometry
 from mla_viz.ui.controls import Sidebar
 from mla_viz.ui.player import player
 from mla_viz.ui.quality import quality_section

@@ -10,8 +10,9 @@ import torch
 
 from mla_viz.config import MECHANISM_NAMES, OWN_WEIGHTS
 from mla_viz.cost import cache_elems
-from mla_viz.decode import CANDIDATES, Settings, decode, side_geometry
+from mla_viz.decode import CANDIDATES, decode
 from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
+from mla_viz.settings import Settings, side_geometry
 from mla_viz.trace import DIFFERENCES, TRACE_BYTES, kept_steps
 
 decode_module = import_module("mla_viz.decode")

@@ -1,7 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mla_viz.decode import Settings
+from mla_viz.settings import Settings
 from mla_viz.ui.runs import KEPT_BYTES, RunStore
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from mla_viz import trace
 from mla_viz.decode import decode
 from mla_viz.figures import payload
 from mla_viz.figures.payload import pack_run, segments
@@ -54,6 +55,16 @@ def test_bytes_tokens_and_candidates_are_those_of_the_run(run):
     assert array(right["cache_bytes"]).tolist() == run.right.cache_bytes.tolist()
     assert right["top"]["text"][2][0] == run.right.candidates(2)[0][0]
     assert array(header["differences"]["logits"]).tolist() == run.differences[:, 3].tolist()
+
+
+def test_thinned_cache_cells_say_how_many_rows_they_have(monkeypatch):
+    monkeypatch.setattr(trace, "CELL_BYTES", 2000)
+    run = decode("Once upon a time", source="synthetic", heads=1, layers=1, max_new_tokens=60)
+    header, array = unpack(pack_run(run))
+    cells = header["left"]["cells"]
+    assert cells["every"] == run.left.cells.every > 1
+    assert array(cells["data"]).shape == (1, cells["tokens"], cells["elems"])
+    assert (cells["tokens"] - 1) * cells["every"] < run.n_steps <= cells["tokens"] * cells["every"]
 
 
 def test_operations_count_what_cost_counts(run):

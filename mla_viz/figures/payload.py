@@ -110,7 +110,7 @@ def _side(side: Side, run: Run, blobs: _Blobs, exact: bool) -> dict[str, Any]:
         "time_us": blobs.add(side.time_us),
         "operations": _operations(side, run.n_steps, blobs),
         "attention": _attention(side.probs, blobs, exact),
-        "cells": _cells(side, run.n_steps, blobs),
+        "cells": _cells(side, blobs),
         "top": {"text": side.top_text, "probs": blobs.add(side.top_probs)},
     }
 
@@ -160,12 +160,12 @@ def _attention(probs: AttentionRows, blobs: _Blobs, exact: bool) -> dict[str, An
     return {"exact": exact, "rows": blobs.add(probs.steps), "data": blobs.add(data)}
 
 
-def _cells(side: Side, n_steps: int, blobs: _Blobs) -> dict[str, Any]:
+def _cells(side: Side, blobs: _Blobs) -> dict[str, Any]:
     cells = side.cells
     return {
         "layers": blobs.add(cells.low_high),
         "data": blobs.add(cells.data),
-        "tokens": n_steps,
+        "tokens": cells.data.shape[1],
         "every": cells.every,
         "elems": cells.data.shape[2],
     }

@@ -9,8 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.config import MECHANISM_NAMES, OWN_WEIGHTS
-from mla_viz.decode import SOURCES, Settings
 from mla_viz.model.device import DTYPES, available_devices
+from mla_viz.settings import SOURCES, Settings
 
 SOURCE_LABELS = {"trained": "Trained on short stories", "synthetic": "Random, any geometry"}
 DEFAULT = Settings()

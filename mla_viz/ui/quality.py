@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from mla_viz.decode import Settings
 from mla_viz.scores import load_grid
+from mla_viz.settings import Settings
 
 
 def quality_section(settings: Settings) -> None:

@@ -9,8 +9,9 @@ import streamlit as st
 import torch
 from streamlit.delta_generator import DeltaGenerator
 
-from mla_viz.decode import Settings, decode
+from mla_viz.decode import decode
 from mla_viz.figures.payload import pack_run
+from mla_viz.settings import Settings
 
 KEPT_BYTES = 256 << 20
 QUIET_SECONDS = 0.3

@@ -144,7 +144,7 @@ function weightWords({ run }, side, surface, slice, x, where) {
   let best = from;
   for (let key = from; key < to; key += 1) if (slice.data[slice.start + key] > slice.data[slice.start + best]) best = key;
   const weight = slice.data[slice.start + best];
-  const figure = side.attention.exact ? weight.toPrecision(6) : `≈ ${(weight / (side.attention.toLevel === 1 ? 255 : 1)).toFixed(3)} (rounded)`;
+  const figure = side.attention.exact ? weight.toPrecision(9) : `≈ ${(weight / (side.attention.toLevel === 1 ? 255 : 1)).toFixed(3)} (rounded)`;
   const pooled = to - from > 1 ? `, max of ${to - from} tokens` : "";
   return `${where}\ntoken ${best} ${tokenText(run, best, 20)}\n${figure}${pooled}`;
 }
