@@ -15,7 +15,7 @@ from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
 from mla_viz.settings import Settings, side_geometry
 from mla_viz.trace import DIFFERENCES, TRACE_BYTES, kept_steps
 
-decode_module = import_module("mla_viz.decode")
+decode_module, settings_module = map(import_module, ("mla_viz.decode", "mla_viz.settings"))
 PROMPT = "The little fox ran home."
 MLA = [name for name in MECHANISM_NAMES if name not in OWN_WEIGHTS]
 LAYERS = 2
@@ -229,7 +229,7 @@ def test_progress_is_told_and_may_stop_the_run():
 
 
 def test_new_tokens_past_the_context_are_clamped_and_said(monkeypatch):
-    monkeypatch.setattr(decode_module, "SYNTHETIC_CONTEXT", len(PROMPT_IDS) + 4)
+    monkeypatch.setattr(settings_module, "SYNTHETIC_CONTEXT", len(PROMPT_IDS) + 4)
     run = small(max_new_tokens=len(PROMPT_IDS) + 4)
     assert len(run.tokens) == len(PROMPT_IDS) + 4
     asked = len(PROMPT_IDS) + 4
