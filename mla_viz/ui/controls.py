@@ -97,7 +97,7 @@ class Sidebar:
     ) -> None:
         """A slider within the limits of the moment; a value outside them moves to the nearest."""
         start = getattr(DEFAULT, field) if start is None else start
-        if not low <= st.session_state.get(field, start) <= high:
+        if field in st.session_state:
             st.session_state[field] = min(max(st.session_state[field], low), high)
         self._put(field, st.slider(label, low, high, start, step, key=field, bind=_URL))
 
