@@ -61,6 +61,11 @@ class MLAGeometry:
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
     @property
+    def rope_width(self) -> int:
+        """Elements of a key that RoPE turns."""
+        return self.qk_rope_head_dim
+
+    @property
     def softmax_scale(self) -> float:
         """(qk_nope + qk_rope)^-1/2, also where the absorbed form scores in latent space."""
         if self.softmax_scale_override is not None:
@@ -91,6 +96,11 @@ class GQAGeometry:
                 f"n_kv_heads: expected a divisor of n_heads {self.n_heads}, got {self.n_kv_heads}"
             )
         _check_rope("head_dim", self.head_dim, self.rope_theta)
+
+    @property
+    def rope_width(self) -> int:
+        """Elements of a key that RoPE turns."""
+        return self.head_dim
 
     @property
     def softmax_scale(self) -> float:

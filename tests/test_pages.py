@@ -75,7 +75,7 @@ def test_the_address_names_options_by_name():
 
 
 def test_own_weights_cannot_be_chosen_with_the_trained_model():
-    offered = page(max_new_tokens=2).selectbox(key="left").options
+    offered = page(max_new_tokens=2, right="mla_merged").selectbox(key="left").options
     assert len(offered) == 5
 
 

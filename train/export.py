@@ -11,25 +11,27 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mla_viz.config import ModelGeometry
 from mla_viz.model.weights import DATA
 from train.run import CHECKPOINTS, GEOMETRY
 
 
-def export(name: str, folder: Path) -> Path:
-    """Write `<name>.safetensors` from the checkpoint of that name.
+def export(name: str, geometry: ModelGeometry, file: Path) -> Path:
+    """Write a file of weights from the checkpoint of that name.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
     """
     state = torch.load(CHECKPOINTS / f"{name}.pt", map_location="cpu", weights_only=True)
     tensors = {key: value.half().contiguous() for key, value in state["model"].items()}
-    file = folder / f"{name}.safetensors"
-    save_file(tensors, file, metadata={"geometry": json.dumps(asdict(GEOMETRY))})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file, metadata={"geometry": json.dumps(asdict(geometry))})
     return file
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Export a checkpoint for mla_viz/data.")
     parser.add_argument("name")
-    file = export(parser.parse_args().name, DATA)
+    name = parser.parse_args().name
+    file = export(name, GEOMETRY, DATA / f"{name}.safetensors")
     print(f"{file}: {file.stat().st_size:,} bytes")

@@ -1,9 +1,9 @@
-"""The trainable form of the MLA language model: one set of weights for every slider setting.
+"""The trainable form of the language model around MLA, or around MHA, GQA and MQA.
 
-A forward pass may use the first n heads and the first r latent dims only. Two learned gains a
-layer, latent (kv_lora_rank / r)^a and heads (n_heads / n)^b, are 1 at the full size and fold into
-the norm gain and W_O for a given (n, r), which leaves a plain MLA (mla_viz.model.weights).
-Matrices are two-dimensional here, since the optimizer wants them so.
+With MLA a forward pass may use the first n heads and the first r latent dims only. Two learned
+gains a layer, latent (kv_lora_rank / r)^a and heads (n_heads / n)^b, are 1 at the full size and
+fold into the norm gain and W_O for a given (n, r), which leaves a plain MLA
+(mla_viz.model.weights). Matrices are two-dimensional here, since the optimizer wants them so.
 """
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mla_viz.attention.ops import rms_norm, rope_angles, rotate
-from mla_viz.config import MLAGeometry, ModelGeometry
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 
 QUERY_BLOCK = 64
 
@@ -40,7 +40,14 @@ def causal_attention(
     return torch.cat(outs, -2)
 
 
-class Attention(nn.Module):
+def per_head(
+    x: Float[Tensor, "batch seq width"], heads: int
+) -> Float[Tensor, "batch n_heads seq head"]:
+    """Cut the last axis into heads and put them first."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+class LatentAttention(nn.Module):
     """Causal MLA over whole rows, keys and values expanded; no query compression."""
 
     def __init__(self, geometry: MLAGeometry, out_scale: float) -> None:
@@ -59,17 +66,18 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "batch seq d_model"],
         rope: Float[Tensor, "2 seq half"],
-        heads: int,
-        latent: int,
+        heads: int | None = None,
+        latent: int | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
         g = self.geometry
+        heads, latent = heads or g.n_heads, latent or g.kv_lora_rank
         latent_gain = (g.kv_lora_rank / latent) ** self.latent_power * self.kv_norm[:latent]
         head_gain = (g.n_heads / heads) ** self.head_power
         c_kv = rms_norm(x @ self.W_DKV[:, :latent], latent_gain, g.norm_eps)
         k_rope = rotate(x @ self.W_KR, rope)[:, None].expand(-1, heads, -1, -1)
-        q = self._per_head(x @ self.W_Q[:, : heads * g.qk_head_dim], heads)
+        q = per_head(x @ self.W_Q[:, : heads * g.qk_head_dim], heads)
         kv_width = heads * (g.qk_nope_head_dim + g.v_head_dim)
-        kv = self._per_head(c_kv @ self.W_UKV[:latent, :kv_width], heads)
+        kv = per_head(c_kv @ self.W_UKV[:latent, :kv_width], heads)
         q_nope, q_rope = q.split([g.qk_nope_head_dim, g.qk_rope_head_dim], -1)
         k_nope, v = kv.split([g.qk_nope_head_dim, g.v_head_dim], -1)
         q = torch.cat([q_nope, rotate(q_rope, rope)], -1) * g.softmax_scale
@@ -77,11 +85,28 @@ class Attention(nn.Module):
         out = o_head.transpose(1, 2).flatten(-2) @ self.W_O[: heads * g.v_head_dim]
         return out * head_gain
 
-    @staticmethod
-    def _per_head(
-        x: Float[Tensor, "batch seq width"], heads: int
-    ) -> Float[Tensor, "batch n_heads seq head"]:
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+class GroupedAttention(nn.Module):
+    """Causal MHA, GQA or MQA over whole rows, told apart by n_kv_heads."""
+
+    def __init__(self, geometry: GQAGeometry, out_scale: float) -> None:
+        super().__init__()
+        g = self.geometry = geometry
+        self.W_Q = _matrix(g.d_model, g.n_heads * g.head_dim)
+        self.W_K = _matrix(g.d_model, g.n_kv_heads * g.head_dim)
+        self.W_V = _matrix(g.d_model, g.n_kv_heads * g.head_dim)
+        self.W_O = _matrix(g.n_heads * g.head_dim, g.d_model, out_scale)
+
+    def forward(
+        self, x: Float[Tensor, "batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+    ) -> Float[Tensor, "batch seq d_model"]:
+        g = self.geometry
+        q = rotate(per_head(x @ self.W_Q, g.n_heads), rope) * g.softmax_scale
+        k = rotate(per_head(x @ self.W_K, g.n_kv_heads), rope)
+        v = per_head(x @ self.W_V, g.n_kv_heads)
+        group = g.n_heads // g.n_kv_heads
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        return causal_attention(q, k, v).transpose(1, 2).flatten(-2) @ self.W_O
 
 
 class Block(nn.Module):
@@ -92,7 +117,9 @@ class Block(nn.Module):
         g = self.geometry = geometry
         d_model, out_scale = g.attention.d_model, (2 * g.n_layers) ** -0.5
         self.attn_norm = nn.Parameter(torch.ones(d_model))
-        self.attention = Attention(g.attention, out_scale)
+        latent = isinstance(g.attention, MLAGeometry)
+        kind = LatentAttention if latent else GroupedAttention
+        self.attention = kind(g.attention, out_scale)
         self.mlp_norm = nn.Parameter(torch.ones(d_model))
         self.W_gate = _matrix(d_model, g.d_ff)
         self.W_up = _matrix(d_model, g.d_ff)
@@ -102,17 +129,16 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch seq d_model"],
         rope: Float[Tensor, "2 seq half"],
-        heads: int,
-        latent: int,
+        *size: int,
     ) -> Float[Tensor, "batch seq d_model"]:
         eps = self.geometry.norm_eps
-        x = x + self.attention(rms_norm(x, self.attn_norm, eps), rope, heads, latent)
+        x = x + self.attention(rms_norm(x, self.attn_norm, eps), rope, *size)
         h = rms_norm(x, self.mlp_norm, eps)
         return x + (F.silu(h @ self.W_gate) * (h @ self.W_up)) @ self.W_down
 
 
 class TrainableModel(nn.Module):
-    """Token ids to logits at any (heads, latent); the embedding is also the output matrix."""
+    """Token ids to logits; with MLA at any (heads, latent). The embedding is also the output."""
 
     def __init__(self, geometry: ModelGeometry) -> None:
         super().__init__()
@@ -122,15 +148,14 @@ class TrainableModel(nn.Module):
         self.blocks = nn.ModuleList(Block(geometry) for _ in range(geometry.n_layers))
         self.final_norm = nn.Parameter(torch.ones(g.d_model))
         pos = torch.arange(geometry.context)
-        rope = rope_angles(pos, g.qk_rope_head_dim, g.rope_theta, torch.float32)
+        rope = rope_angles(pos, g.rope_width, g.rope_theta, torch.float32)
         self.register_buffer("rope", rope, persistent=False)
 
     def forward(
-        self, tokens: Int[Tensor, "batch seq"], heads: int | None = None, latent: int | None = None
+        self, tokens: Int[Tensor, "batch seq"], *size: int
     ) -> Float[Tensor, "batch seq vocab"]:
-        g = self.geometry.attention
         x = self.embedding[tokens]
         rope = self.rope[:, : tokens.shape[1]]
         for block in self.blocks:
-            x = block(x, rope, heads or g.n_heads, latent or g.kv_lora_rank)
+            x = block(x, rope, *size)
         return rms_norm(x, self.final_norm, self.geometry.norm_eps) @ self.embedding.T

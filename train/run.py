@@ -98,10 +98,16 @@ def train_step(model: TrainableModel, rows: Tensor, recipe: Recipe, step: int) -
 
 
 @torch.no_grad()
-def quick_loss(model: TrainableModel, tokens: Tensor, heads: int, latent: int) -> float:
+def quick_loss(model: TrainableModel, tokens: Tensor, *size: int) -> float:
     """Nats per token on fixed windows: a look at the course of training, not a score."""
-    logits = model(tokens[:, :-1], heads, latent)
+    logits = model(tokens[:, :-1], *size)
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
+
+
+def write_json(file: Path, record: object) -> None:
+    """Write a committed log, its folder made where missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(record, indent=1) + "\n")
 
 
 class Training:
@@ -144,13 +150,12 @@ class Training:
 
     def _record(self, loss: float, tokens: int) -> None:
         record = {"tokens": tokens, "train": round(loss, 4), "seconds": round(self.seconds)}
-        sizes = [(8, 64), (8, 32), (8, 8), (1, 64)] if self.recipe.sampled else [(8, 64)]
-        for heads, latent in sizes:
-            value = quick_loss(self.model, self.val, heads, latent)
-            record[f"val_{heads}_{latent}"] = round(value, 4)
+        sizes = [(8, 64), (8, 32), (8, 8), (1, 64)] if self.recipe.sampled else [()]
+        for size in sizes:
+            name = "_".join(["val", *map(str, size)])
+            record[name] = round(quick_loss(self.model, self.val, *size), 4)
         self.records.append(record)
         print(json.dumps(record), flush=True)
-        LOGS.mkdir(exist_ok=True)
         log = {
             "recipe": asdict(self.recipe),
             "text_tokens": self.stream.n_tokens,
@@ -158,10 +163,10 @@ class Training:
             "device": self.device,
             "course": self.records,
         }
-        (LOGS / f"{self.recipe.name}.json").write_text(json.dumps(log, indent=1) + "\n")
+        write_json(LOGS / f"{self.recipe.name}.json", log)
 
     def _save(self) -> None:
-        CHECKPOINTS.mkdir(exist_ok=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
             "step": self.step,

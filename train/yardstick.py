@@ -16,7 +16,7 @@ from mla_viz.evaluate import score_stories
 from mla_viz.model.weights import load_trained
 from mla_viz.stories import read_stories
 from train.export import export
-from train.run import CHECKPOINTS, LOGS
+from train.run import CHECKPOINTS, GEOMETRY, LOGS, write_json
 
 SETTINGS = {
     "dedicated": [(8, 64)],
@@ -32,13 +32,12 @@ def main() -> None:
     torch.set_num_threads(1)
     records = []
     for name, sizes in SETTINGS.items():
-        file = export(name, CHECKPOINTS)
+        file = export(name, GEOMETRY, CHECKPOINTS / f"{name}.safetensors")
         for heads, latent in sizes:
             score = score_stories(load_trained(heads, latent, file), "mla_expanded", stories)
             records.append({"model": name, "heads": heads, "latent": latent, **asdict(score)})
             print(json.dumps(records[-1]), flush=True)
-    text = json.dumps({"stories": len(stories), "scores": records}, indent=1)
-    (LOGS / "yardstick.json").write_text(text + "\n")
+    write_json(LOGS / "yardstick.json", {"stories": len(stories), "scores": records})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch import Tensor
 from mla_viz.attention.mechanisms import MECHANISMS
 from mla_viz.attention.ops import Attended, rms_norm, rope_angles
 from mla_viz.attention.weights import AttentionWeights, cast
-from mla_viz.config import MLAGeometry, ModelGeometry
+from mla_viz.config import ModelGeometry
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ class Decoder:
         first = 0 if self.whole_prefix else self._seq_len
         self._seq_len = first + new
         g, like = self.weights.geometry.attention, self.weights.embedding
-        width = g.qk_rope_head_dim if isinstance(g, MLAGeometry) else g.head_dim
         pos = torch.arange(first, first + new, device=like.device)
-        return rope_angles(pos, width, g.rope_theta, like.dtype)
+        return rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
 
     def _now(self) -> int:
         """Nanoseconds, once all work given to the device is done."""

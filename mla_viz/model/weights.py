@@ -1,15 +1,22 @@
 """Where weights come from: the shipped model cut to a setting, or seeded random numbers."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from mla_viz.attention.weights import MLAWeights, random_gqa, random_mla
+from mla_viz.attention.weights import (
+    AttentionWeights,
+    GQAWeights,
+    MLAWeights,
+    random_gqa,
+    random_mla,
+)
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, check_int
 from mla_viz.model.decoder import BlockWeights, ModelWeights
 
@@ -26,8 +33,9 @@ def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
     with safe_open(file, framework="pt") as content:
         fields = json.loads(content.metadata()["geometry"])
         tensors = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-    attention = MLAGeometry(**fields.pop("attention"))
-    return ModelGeometry(attention=attention, **fields), tensors
+    attention = fields.pop("attention")
+    kind = GQAGeometry if "n_kv_heads" in attention else MLAGeometry
+    return ModelGeometry(attention=kind(**attention), **fields), tensors
 
 
 def shipped_file() -> Path:
@@ -54,15 +62,47 @@ def load_trained(heads: int, latent: int, file: Path | None = None) -> ModelWeig
     """
     geometry = trained_geometry(heads, latent, file)
     full, tensors = _tensors(file or shipped_file())
+    cut = partial(cut_attention, full=full.attention, heads=heads, latent=latent)
+    return _assemble(geometry, tensors, cut)
+
+
+def load_weights(file: Path) -> ModelWeights:
+    """A trained model as it was trained, MLA or another, in float32.
+
+    Raises:
+        ValueError: the file is missing.
+    """
+    geometry, tensors = _tensors(file)
+    g = geometry.attention
+    if isinstance(g, GQAGeometry):
+        return _assemble(geometry, tensors, partial(split_heads, geometry=g))
+    return load_trained(g.n_heads, g.kv_lora_rank, file)
+
+
+def _assemble(
+    geometry: ModelGeometry,
+    tensors: dict[str, Tensor],
+    make_attention: Callable[[dict[str, Tensor]], AttentionWeights],
+) -> ModelWeights:
+    """A model from the tensors of its file; `make_attention` takes those of one layer."""
     blocks = []
     for layer in range(geometry.n_layers):
         prefix = f"blocks.{layer}."
         part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         attention = {k.removeprefix("attention."): v for k, v in part.items() if "." in k}
         plain = {k: v for k, v in part.items() if "." not in k}
-        cut = cut_attention(attention, full.attention, heads, latent)
-        blocks.append(BlockWeights(attention=cut, **plain))
+        blocks.append(BlockWeights(attention=make_attention(attention), **plain))
     return ModelWeights(geometry, tensors["embedding"], tuple(blocks), tensors["final_norm"])
+
+
+def split_heads(trained: dict[str, Tensor], geometry: GQAGeometry) -> GQAWeights:
+    """One layer's two-dimensional training matrices, heads first."""
+    g = geometry
+    projections = {
+        name: trained[name].unflatten(-1, (heads, -1)).transpose(0, 1).contiguous()
+        for name, heads in (("W_Q", g.n_heads), ("W_K", g.n_kv_heads), ("W_V", g.n_kv_heads))
+    }
+    return GQAWeights(geometry=g, W_O=trained["W_O"].unflatten(0, (g.n_heads, -1)), **projections)
 
 
 def cut_attention(

@@ -14,6 +14,7 @@ from mla_viz.settings import SOURCES, Settings
 
 SOURCE_LABELS = {"trained": "Trained on short stories", "synthetic": "Random, any geometry"}
 DEFAULT = Settings()
+MORE = ("left", "right", "temperature", "top_k", "seed", "dtype", "device")
 _URL = "query-params"
 
 
@@ -23,7 +24,11 @@ def _label(option: str) -> str:
 
 
 class Sidebar:
-    """The widgets' values, and the slots under them, by field of Settings."""
+    """The widgets' values, and the slots under them, by field of Settings.
+
+    What stands under "More" is made only once it is opened or not all default: each widget costs
+    the first paint some 20 ms.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -31,9 +36,12 @@ class Sidebar:
         with st.sidebar:
             self._main()
             self.progress = st.empty()
-            with st.expander("More", key="more"):
-                self._geometry()
-                self._sampling()
+            more = st.expander("More", key="more", on_change="rerun")
+            if more.open or not self.trained or any(name in st.query_params for name in MORE):
+                with more:
+                    self._sides()
+                    self._geometry()
+                    self._sampling()
             self._rest = st.empty()
 
     def settings(self) -> Settings:
@@ -64,6 +72,8 @@ class Sidebar:
         self._slider("heads", "Heads", 1, most_heads)
         self._slider("latent", "Latent dim", least, most)
         self._slider("max_new_tokens", "New tokens", 1, 240)
+
+    def _sides(self) -> None:
         names = [n for n in MECHANISM_NAMES if not (self.trained and n in OWN_WEIGHTS)]
         self._choice("left", "Left", names)
         self._choice("right", "Right", names)

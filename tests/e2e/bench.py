@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -102,22 +103,42 @@ CHANGED = """before => new Promise(done => requestAnimationFrame(() => {
 }))"""
 
 
+BARE_PAGE = """import streamlit
+SCRIPT = "export default ({parentElement}) => {parentElement.querySelector('p').dataset.steps = 1}"
+HTML = "<div data-testid='player'><p data-testid='player'>bare</p></div>"
+streamlit.components.v2.component("bare", html=HTML, js=SCRIPT)()
+"""
+
+
+def first_paint(browser: Browser, url: str) -> tuple[float, int]:
+    """Seconds until a new visitor sees the player, nothing kept in the browser; Plotly's files."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    began = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector("[data-testid=player][data-steps]")
+    took = time.perf_counter() - began
+    context.close()
+    return took, sum("lotly" in address for address in requests)
+
+
 def bench_first_paint(browser: Browser, url: str) -> None:
-    """A new visitor on a warm server, nothing cached in the browser."""
-    times, plotly = [], 0
-    for _ in range(7):
-        context = browser.new_context(viewport={"width": 1440, "height": 1000})
-        page = context.new_page()
-        requests: list[str] = []
-        page.on("request", lambda request, seen=requests: seen.append(request.url))
-        began = time.perf_counter()
-        page.goto(url, wait_until="commit")
-        page.wait_for_selector("[data-testid=player][data-steps]")
-        times.append(time.perf_counter() - began)
-        plotly += sum("lotly" in address for address in requests)
-        context.close()
+    """Our page on a warm server, and in turn with it a bare page of one component."""
+    ours, bare = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "app.py").write_text(BARE_PAGE)
+        port = free_port()
+        server = start_server(port, Path(folder))
+        for _ in range(9):
+            ours.append(first_paint(browser, url))
+            bare.append(first_paint(browser, f"http://localhost:{port}/")[0])
+        server.terminate()
+    times = [seconds for seconds, _ in ours[1:]]
     report("first paint on a warm server", "2.0 s", summary(times, "s"))
-    report("requests for Plotly in those", "0", str(plotly))
+    report("the same of a bare Streamlit page with one component", "-", summary(bare[1:], "s"))
+    report("requests for Plotly in those", "0", str(sum(files for _, files in ours)))
 
 
 def resident_mib(pid: int) -> float:

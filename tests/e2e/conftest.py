@@ -38,11 +38,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_server(port: int) -> subprocess.Popen:
-    """Start the app and wait until it answers."""
+def start_server(port: int, folder: Path = ROOT) -> subprocess.Popen:
+    """Start the app of a folder and wait until it answers."""
     command = [sys.executable, "-m", "streamlit", "run", "app.py"]
     options = ["--server.port", str(port), "--server.headless", "true"]
-    server = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([*command, *options], cwd=folder, stdout=subprocess.DEVNULL)
     for _ in range(300):
         try:
             urllib.request.urlopen(f"http://localhost:{port}/_stcore/health").close()

@@ -108,6 +108,21 @@ def test_a_slider_changes_the_cache_and_keeps_prompt_and_step(visit, app_url):
     assert query(visit)["step"] == ["6"]
 
 
+def test_what_is_chosen_under_more_stays_when_it_is_folded(visit, app_url):
+    visit.open(app_url)
+    more = visit.page.get_by_text("More", exact=True)
+    more.click()
+    visit.page.get_by_role("slider", name="Seed").press("ArrowRight")
+    visit.page.wait_for_function("location.search.includes('seed=1')")
+    visit.settle()
+    more.click()
+    visit.settle()
+    assert query(visit)["seed"] == ["1"]
+    more.click()
+    visit.settle()
+    assert visit.page.get_by_role("slider", name="Seed").input_value() == "1"
+
+
 def test_a_new_prompt_decodes(visit, app_url):
     visit.open(app_url)
     prompt = visit.page.get_by_label("Prompt")
