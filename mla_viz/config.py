@@ -186,3 +186,15 @@ def check_mechanism(field: str, name: str) -> str:
 def kv_heads(mechanism: str, n_heads: int) -> int:
     """Key/value heads that `mha`, `gqa` or `mqa` has beside n_heads query heads."""
     return {"mha": n_heads, "gqa": group_kv_heads(n_heads), "mqa": 1}[mechanism]
+
+
+def mechanism_of(attention: MLAGeometry | GQAGeometry) -> str:
+    """The mechanism that decodes a geometry's weights with the least cache."""
+    if isinstance(attention, MLAGeometry):
+        return "mla_absorbed"
+    return {1: "mqa", attention.n_heads: "mha"}.get(attention.n_kv_heads, "gqa")
+
+
+def attention_from(fields: dict[str, Any]) -> MLAGeometry | GQAGeometry:
+    """The geometry whose fields a file holds."""
+    return (GQAGeometry if "n_kv_heads" in fields else MLAGeometry)(**fields)

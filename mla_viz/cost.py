@@ -95,6 +95,14 @@ def model_params(model: ModelGeometry) -> int:
     return model.vocab_size * d_model + model.n_layers * block + d_model
 
 
+def model_flops(mechanism: str, model: ModelGeometry, seq_len: int) -> int:
+    """FLOPs of a whole model that decodes the seq_len-th token: attention, feed-forward, output."""
+    attention = sum(op.flops for op in operations(mechanism, model.attention, seq_len, 1))
+    d_model = model.attention.d_model
+    feed_forward = 2 * 3 * d_model * model.d_ff
+    return model.n_layers * (attention + feed_forward) + 2 * d_model * model.vocab_size
+
+
 def operations(
     mechanism: str, geometry: MLAGeometry | GQAGeometry, seq_len: int, elem_bytes: int
 ) -> list[Operation]:

@@ -6,11 +6,14 @@ half, and each window scores only what the ones before it did not.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from math import log
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
 
 from mla_viz.config import OWN_WEIGHTS, check_mechanism
 from mla_viz.model.decoder import Decoder, ModelWeights
@@ -64,16 +67,39 @@ def score_stories(
     """Score weights on stories already read."""
     tokenizer, context = load_tokenizer(), weights.geometry.context
     end = tokenizer.token_to_id(END_OF_TEXT)
-    nats, tokens = 0.0, 0
+    losses, repeats = [], []
     for done, story in enumerate(stories, 1):
         ids = [end, *tokenizer.encode(story, add_special_tokens=False).ids, end]
+        repeats += repeated_pairs(ids)
         for start, stop, fresh in windows(len(ids), context):
-            nats += _window_nats(weights, mechanism, ids[start:stop], fresh)
-            tokens += fresh
+            losses.append(_window_losses(weights, mechanism, ids[start:stop], fresh))
         if on_story:
             on_story(done, len(stories))
-    n_bytes = sum(len(story.encode()) for story in stories)
-    return Score(nats / tokens, nats / log(2) / n_bytes, tokens)
+    nats, again = torch.cat(losses), torch.tensor(repeats)
+    return Score(
+        nats_per_token=nats.mean().item(),
+        bits_per_byte=nats.sum().item() / log(2) / sum(len(story.encode()) for story in stories),
+        tokens=len(nats),
+        repeated=_mean(nats[again]),
+        novel=_mean(nats[~again]),
+    )
+
+
+def _mean(nats: Float[Tensor, " tokens"]) -> float | None:
+    return nats.mean().item() if len(nats) else None
+
+
+def repeated_pairs(ids: list[int]) -> list[bool]:
+    """For every token but the first: whether it and its predecessor have stood so before.
+
+    Worked: a b a b c gives a-b no, b-a no, a-b yes, b-c no.
+    """
+    seen: set[tuple[int, int]] = set()
+    repeats = []
+    for pair in pairwise(ids):
+        repeats.append(pair in seen)
+        seen.add(pair)
+    return repeats
 
 
 def windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:
@@ -91,7 +117,10 @@ def windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:
 
 
 @torch.inference_mode()
-def _window_nats(weights: ModelWeights, mechanism: str, ids: list[int], fresh: int) -> float:
+def _window_losses(
+    weights: ModelWeights, mechanism: str, ids: list[int], fresh: int
+) -> Float[Tensor, " fresh"]:
     tokens = torch.tensor(ids, device=weights.embedding.device)
     logits = Decoder(weights, mechanism).feed(tokens[:-1]).logits
-    return F.cross_entropy(logits[-fresh:].double(), tokens[-fresh:], reduction="sum").item()
+    losses = F.cross_entropy(logits[-fresh:].double(), tokens[-fresh:], reduction="none")
+    return losses.cpu()

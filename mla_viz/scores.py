@@ -10,11 +10,17 @@ GRID_FILE = Path(__file__).parent / "data" / "stories_grid.json"
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss over `tokens` predictions; bits per byte counts the stories' UTF-8 bytes."""
+    """Mean loss over `tokens` predictions; bits per byte counts the stories' UTF-8 bytes.
+
+    `repeated` is the loss on tokens that follow their predecessor not for the first time in the
+    story, `novel` on all others; None where there is no such token.
+    """
 
     nats_per_token: float
     bits_per_byte: float
     tokens: int
+    repeated: float | None
+    novel: float | None
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,16 @@ import torch
 from mla_viz.config import VOCAB_SIZE, GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import model_params
 from mla_viz.evaluate import score_stories
+from mla_viz.likeness import head_likeness
 from mla_viz.model.weights import load_weights
+from mla_viz.recall import name_recall
 from mla_viz.stories import read_stories
 from train.export import export
 from train.run import CHECKPOINTS, LOGS, Recipe, Training, write_json
 
 TOKENS = 8_000_000
 TRIAL_TOKENS = TOKENS // 4
+LIKENESS_STORIES = 40
 RATES = (0.5, 1.0, 2.0)
 ROPE_WIDTHS = (8, 16, 32)
 MHA_D_FF = 341
@@ -158,8 +161,14 @@ def train(run: Run, text: Path, val: Path, device: str) -> None:
     Training(recipe, text, val, device).run()
     weights = load_weights(export(run.name, run.geometry, run.weights))
     mechanism = "mla_expanded" if isinstance(run.geometry.attention, MLAGeometry) else "gqa"
-    score = score_stories(weights, mechanism, read_stories(val))
-    write_json(run.log, json.loads(run.log.read_text()) | {"score": asdict(score)})
+    stories = read_stories(val)
+    measured = {
+        "stories": len(stories),
+        "score": asdict(score_stories(weights, mechanism, stories)),
+        "name_recall": name_recall(weights, mechanism),
+        "likeness": asdict(head_likeness(weights, stories[:LIKENESS_STORIES])),
+    }
+    write_json(run.log, json.loads(run.log.read_text()) | measured)
     run.weights.with_suffix(".pt").unlink()
 
 

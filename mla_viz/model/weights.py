@@ -17,7 +17,7 @@ from mla_viz.attention.weights import (
     random_gqa,
     random_mla,
 )
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, check_int
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, attention_from, check_int
 from mla_viz.model.decoder import BlockWeights, ModelWeights
 
 DATA = Path(__file__).parent.parent / "data"
@@ -33,9 +33,8 @@ def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
     with safe_open(file, framework="pt") as content:
         fields = json.loads(content.metadata()["geometry"])
         tensors = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-    attention = fields.pop("attention")
-    kind = GQAGeometry if "n_kv_heads" in attention else MLAGeometry
-    return ModelGeometry(attention=kind(**attention), **fields), tensors
+    attention = attention_from(fields.pop("attention"))
+    return ModelGeometry(attention=attention, **fields), tensors
 
 
 def shipped_file() -> Path:

@@ -1,0 +1,161 @@
+"""The family of trained models: what each member is, and how every seed of it scored.
+
+Counts come from `cost`, losses from the committed results. Knows neither torch nor screens.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mla_viz.config import GQAGeometry, ModelGeometry, attention_from, mechanism_of
+from mla_viz.cost import cache_elems, model_flops, model_params
+
+FAMILY_FILE = Path(__file__).parent / "data" / "family.json"
+WEIGHTS_FOLDER = Path(__file__).parent / "data" / "family"
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """One training of a member, scored in float16 as it would be shipped.
+
+    Losses in nats per token; `keys`, `content_keys` and `values` are mean linear CKA of heads.
+    """
+
+    seed: int
+    nats_per_token: float
+    bits_per_byte: float
+    repeated: float
+    novel: float
+    name_recall: float
+    keys: float
+    content_keys: float | None
+    values: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """One kind of attention in the family's model, and its trainings."""
+
+    name: str
+    label: str
+    geometry: ModelGeometry
+    lr_scale: float
+    runs: tuple[SeedScore, ...]
+
+    @property
+    def mechanism(self) -> str:
+        """The mechanism that decodes these weights with the least cache."""
+        return mechanism_of(self.geometry.attention)
+
+    @property
+    def params(self) -> int:
+        """Weights of the whole model, embedding included."""
+        return model_params(self.geometry)
+
+    @property
+    def cache_elems(self) -> int:
+        """Elements cached for one token in one layer."""
+        return cache_elems(self.mechanism, self.geometry.attention)
+
+    def cache_bytes(self, tokens: int, elem_bytes: int = 2) -> int:
+        """Bytes cached for some tokens in all layers."""
+        return self.cache_elems * self.geometry.n_layers * tokens * elem_bytes
+
+    def flops(self, seq_len: int) -> int:
+        """FLOPs of decoding the seq_len-th token, feed-forward and output matrix included."""
+        return model_flops(self.mechanism, self.geometry, seq_len)
+
+    def mean(self, field: str) -> float:
+        """Mean of a field of SeedScore over the seeds."""
+        return fmean(getattr(run, field) for run in self.runs)
+
+    def std(self, field: str) -> float | None:
+        """Sample standard deviation over the seeds; None with one seed."""
+        values = [getattr(run, field) for run in self.runs]
+        return stdev(values) if len(values) > 1 else None
+
+    @property
+    def weights_file(self) -> Path:
+        """Where the weights of the first seed lie, if they are shipped."""
+        return WEIGHTS_FOLDER / f"{self.name}.safetensors"
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the weights of the first seed came with the package."""
+        return self.weights_file.exists()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short training to choose by."""
+
+    name: str
+    lr_scale: float
+    nats_per_token: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """All members, the trials before them, and the members with one feed-forward for all."""
+
+    tokens: int
+    trial_tokens: int
+    stories: int
+    scored_tokens: int
+    members: tuple[Member, ...]
+    swapped: tuple[Member, ...]
+    trials: tuple[Trial, ...]
+
+    def member(self, name: str) -> Member:
+        """The member of that name.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        for member in self.members:
+            if member.name == name:
+                return member
+        names = ", ".join(member.name for member in self.members)
+        raise ValueError(f"source: expected one of {names}, got {name!r}")
+
+
+def pareto_edge(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points than which no other is at once smaller in both coordinates, left to right."""
+    edge: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if not edge or y < edge[-1][1]:
+            edge.append((x, y))
+    return edge
+
+
+@cache
+def load_family() -> Family:
+    """The committed results, read once."""
+    record = json.loads(FAMILY_FILE.read_text())
+    return Family(
+        tokens=record["tokens"],
+        trial_tokens=record["trial_tokens"],
+        stories=record["stories"],
+        scored_tokens=record["scored_tokens"],
+        members=tuple(map(_member, record["members"])),
+        swapped=tuple(map(_member, record["swapped"])),
+        trials=tuple(Trial(**trial) for trial in record["trials"]),
+    )
+
+
+def _member(record: dict[str, Any]) -> Member:
+    fields = dict(record["geometry"])
+    geometry = ModelGeometry(attention=attention_from(fields.pop("attention")), **fields)
+    runs = tuple(SeedScore(**run) for run in record["runs"])
+    return Member(geometry.name, _label(geometry), geometry, record["lr_scale"], runs)
+
+
+def _label(geometry: ModelGeometry) -> str:
+    """What a member is called on screen: `MLA-32, 16 heads`."""
+    g = geometry.attention
+    if isinstance(g, GQAGeometry):
+        return {1: "MQA", g.n_heads: "MHA"}.get(g.n_kv_heads, f"GQA-{g.n_kv_heads}")
+    return f"MLA-{g.kv_lora_rank}" + (f", {g.n_heads} heads" if "wide" in geometry.name else "")

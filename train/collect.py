@@ -1,0 +1,89 @@
+"""Gathers the family's finished runs into the package: results, and the weights of the first seed.
+
+    python -m train.collect
+
+Run it whenever runs have finished; what is not there yet is left out.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from mla_viz.family import FAMILY_FILE, WEIGHTS_FOLDER
+from train.family import (
+    TOKENS,
+    TRIAL_TOKENS,
+    Run,
+    member_runs,
+    rate_trials,
+    rope_trials,
+)
+from train.run import write_json
+
+SEEDS = (0, 1, 2)
+
+
+def seed_record(run: Run) -> dict[str, Any]:
+    """How one training scored."""
+    log = json.loads(run.log.read_text())
+    score = {name: value for name, value in log["score"].items() if name != "tokens"}
+    return {"seed": run.seed, **score, "name_recall": log["name_recall"], **log["likeness"]}
+
+
+def finished_members(purpose: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
+    """Every member with one finished training or more."""
+    every = [run for seed in seeds for run in member_runs(purpose, seed)]
+    records = []
+    for name in dict.fromkeys(run.geometry.name for run in every):
+        runs = [run for run in every if run.geometry.name == name and run.score is not None]
+        if runs:
+            geometry, seeds_done = asdict(runs[0].geometry), [seed_record(run) for run in runs]
+            records.append({"geometry": geometry, "lr_scale": runs[0].lr_scale, "runs": seeds_done})
+    return records
+
+
+def trial_records() -> list[dict[str, Any]]:
+    """Every trial, by name and rate."""
+    trials = [*rope_trials().values(), *rate_trials("mha").values(), *rate_trials("mla").values()]
+    by_name = {run.name: run for run in trials}
+    return [
+        {"name": run.geometry.name, "lr_scale": run.lr_scale, "nats_per_token": run.score}
+        for run in by_name.values()
+    ]
+
+
+def scored_text() -> dict[str, int]:
+    """How much text the scores are taken on, as the first finished member tells it."""
+    logs = (json.loads(run.log.read_text()) for run in member_runs("member", 0) if run.score)
+    log = next(logs)
+    return {"stories": log["stories"], "scored_tokens": log["score"]["tokens"]}
+
+
+def ship_weights() -> None:
+    """Copy the weights of the first seed into the package."""
+    WEIGHTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    for run in member_runs("member", SEEDS[0]):
+        if run.score is not None and run.weights.exists():
+            shutil.copy(run.weights, WEIGHTS_FOLDER / f"{run.geometry.name}.safetensors")
+
+
+def main() -> None:
+    """Write the results, ship the weights."""
+    members = finished_members("member", SEEDS)
+    record = {
+        "tokens": TOKENS,
+        "trial_tokens": TRIAL_TOKENS,
+        **scored_text(),
+        "trials": trial_records(),
+        "members": members,
+        "swapped": finished_members("swap", SEEDS[:1]),
+    }
+    write_json(FAMILY_FILE, record)
+    ship_weights()
+    print(f"{len(members)} members, {sum(len(m['runs']) for m in members)} trainings")
+
+
+if __name__ == "__main__":
+    main()
