@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import torch
 
@@ -39,7 +39,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt")
     for field in fields(Settings):
         if field.name != "prompt":
-            kind = int if field.type == int | None else field.type
+            kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"{field.default}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
@@ -48,9 +48,9 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", type=Path, required=True, help="stories, plain or .gz")
     parser.add_argument("--source", default="trained")
-    parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--latent", type=int, default=64)
-    parser.add_argument("--mechanism", default="mla_absorbed")
+    parser.add_argument("--heads", type=int)
+    parser.add_argument("--latent", type=int)
+    parser.add_argument("--mechanism")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")

@@ -170,6 +170,7 @@ MECHANISM_NAMES = {
     "mqa": MechanismName("MQA: one key and value, own weights", "MQA"),
 }
 OWN_WEIGHTS = ("mha", "gqa", "mqa")
+MLA_MECHANISMS = tuple(name for name in MECHANISM_NAMES if name not in OWN_WEIGHTS)
 
 
 def check_mechanism(field: str, name: str) -> str:

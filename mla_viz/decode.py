@@ -16,7 +16,7 @@ from mla_viz.cost import cache_elems, model_params
 from mla_viz.model.decoder import Decoder, Forward, ModelWeights
 from mla_viz.model.device import free_bytes, parse_dtype, pick_device
 from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer, vocabulary
-from mla_viz.model.weights import load_trained, synthetic
+from mla_viz.model.weights import load_named
 from mla_viz.settings import Settings, side_geometry
 from mla_viz.trace import (
     TRACE_BYTES,
@@ -59,15 +59,11 @@ def decode(
     _check_memory(s, (left_geometry, right_geometry), n_steps, device)
     sides = []
     for name, geometry in ((s.left, left_geometry), (s.right, right_geometry)):
-        weights = _weights(s, geometry).to(parse_dtype(s.dtype), device)
+        weights = load_named(geometry, s.seed).to(parse_dtype(s.dtype), device)
         sides.append(_Recorder(name, weights, n_steps, s))
     same_model = left_geometry == right_geometry
     ids, differences, same_tokens = _loop(s, prompt_ids, n_steps, sides, same_model, on_step)
     return _run(s, ids, len(prompt_ids), sides, differences, same_tokens, notes, device)
-
-
-def _weights(s: Settings, geometry: ModelGeometry) -> ModelWeights:
-    return load_trained(s.heads, s.latent) if s.source == "trained" else synthetic(geometry, s.seed)
 
 
 def _room(s: Settings, context: int, prompt_len: int) -> tuple[int, list[str]]:

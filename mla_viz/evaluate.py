@@ -15,11 +15,18 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from mla_viz.config import OWN_WEIGHTS, check_mechanism
+from mla_viz.config import (
+    MLA_MECHANISMS,
+    OWN_WEIGHTS,
+    GQAGeometry,
+    check_mechanism,
+    mechanism_of,
+)
+from mla_viz.family import load_family, shipped_members
 from mla_viz.model.decoder import Decoder, ModelWeights
 from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
-from mla_viz.model.weights import load_trained
+from mla_viz.model.weights import full_geometry, load_named, load_trained
 from mla_viz.scores import Score
 from mla_viz.stories import read_stories
 
@@ -27,9 +34,9 @@ from mla_viz.stories import read_stories
 def evaluate(
     text: Path,
     source: str = "trained",
-    heads: int = 8,
-    latent: int = 64,
-    mechanism: str = "mla_absorbed",
+    heads: int | None = None,
+    latent: int | None = None,
+    mechanism: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
     on_story: Callable[[int, int], None] | None = None,
@@ -38,9 +45,9 @@ def evaluate(
 
     Args:
         text: path of the file.
-        source: name of shipped weights.
-        heads: heads kept.
-        latent: latent dims kept.
+        source: name of shipped weights: trained, or a member of the family.
+        heads: heads kept; all where None. Free for `trained` only.
+        latent: latent dims kept; all where None. Free for `trained` only.
         mechanism: one that runs these weights; all of them give the same loss.
         dtype: of weights and arithmetic.
         device: auto, cpu, cuda or cuda:N.
@@ -49,13 +56,36 @@ def evaluate(
     Raises:
         ValueError: a setting is not legal or the text cannot be read.
     """
-    if check_mechanism("mechanism", mechanism) in OWN_WEIGHTS:
-        raise ValueError(f"mechanism: expected one that runs MLA weights, got {mechanism!r}")
-    if source != "trained":
-        raise ValueError(f"source: expected trained, got {source!r}")
+    weights = _source_weights(source, heads, latent)
+    attention = weights.geometry.attention
+    chosen = check_mechanism("mechanism", mechanism or mechanism_of(attention))
+    runs = OWN_WEIGHTS if isinstance(attention, GQAGeometry) else MLA_MECHANISMS
+    if chosen not in runs:
+        raise ValueError(
+            f"mechanism: expected one of {', '.join(runs)} for source {source}, got {chosen!r}"
+        )
     stories = read_stories(Path(text))
-    weights = load_trained(heads, latent).to(parse_dtype(dtype), pick_device(device))
-    return score_stories(weights, mechanism, stories, on_story)
+    weights = weights.to(parse_dtype(dtype), pick_device(device))
+    return score_stories(weights, chosen, stories, on_story)
+
+
+def _source_weights(source: str, heads: int | None, latent: int | None) -> ModelWeights:
+    """Shipped weights by name; only the sliders' model can be cut to fewer heads or latent dims."""
+    if source == "trained":
+        full = full_geometry().attention
+        return load_trained(
+            full.n_heads if heads is None else heads,
+            full.kv_lora_rank if latent is None else latent,
+        )
+    if source not in shipped_members():
+        names = ", ".join(("trained", *shipped_members()))
+        raise ValueError(f"source: expected one of {names}, got {source!r}")
+    geometry = load_family().member(source).geometry
+    own = geometry.describe()
+    for name, asked in (("n_heads", heads), ("kv_lora_rank", latent)):
+        if asked is not None and asked != own.get(name):
+            raise ValueError(f"{name}: expected {own.get(name)} for {source}, got {asked}")
+    return load_named(geometry)
 
 
 def score_stories(

@@ -16,6 +16,8 @@ from mla_viz.cost import cache_elems, model_flops, model_params
 FAMILY_FILE = Path(__file__).parent / "data" / "family.json"
 WEIGHTS_FOLDER = Path(__file__).parent / "data" / "family"
 
+LOSS = "nats_per_token"
+
 
 @dataclass(frozen=True)
 class SeedScore:
@@ -109,6 +111,14 @@ class Family:
     swapped: tuple[Member, ...]
     trials: tuple[Trial, ...]
 
+    def pareto_edge(self) -> list[Member]:
+        """The members that no other beats with as little cache, from the least cache up."""
+        edge: list[Member] = []
+        for member in sorted(self.members, key=lambda m: (m.cache_elems, m.mean(LOSS))):
+            if not edge or member.mean(LOSS) < edge[-1].mean(LOSS):
+                edge.append(member)
+        return edge
+
     def member(self, name: str) -> Member:
         """The member of that name.
 
@@ -120,15 +130,6 @@ class Family:
                 return member
         names = ", ".join(member.name for member in self.members)
         raise ValueError(f"source: expected one of {names}, got {name!r}")
-
-
-def pareto_edge(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points than which no other is at once smaller in both coordinates, left to right."""
-    edge: list[tuple[float, float]] = []
-    for x, y in sorted(points):
-        if not edge or y < edge[-1][1]:
-            edge.append((x, y))
-    return edge
 
 
 @cache
@@ -144,6 +145,14 @@ def load_family() -> Family:
         swapped=tuple(map(_member, record["swapped"])),
         trials=tuple(Trial(**trial) for trial in record["trials"]),
     )
+
+
+@cache
+def shipped_members() -> tuple[str, ...]:
+    """Names of the members whose weights came with the package, in their order."""
+    if not FAMILY_FILE.exists():
+        return ()
+    return tuple(member.name for member in load_family().members if member.shipped)
 
 
 def _member(record: dict[str, Any]) -> Member:

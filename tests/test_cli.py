@@ -89,8 +89,11 @@ def test_bad_options_get_one_line(arguments, words, capsys):
         (["decode", ""], "prompt: expected some text"),
         (["decode", "word " * 9000, "--source", "synthetic"], "prompt: expected at most 8191"),
         (["evaluate", "--text", "/no/such/file"], "text: expected a readable UTF-8 file"),
-        (["evaluate", "--text", "x", "--mechanism", "mha"], "mechanism: expected one that runs"),
-        (["evaluate", "--text", "x", "--source", "gpt"], "source: expected trained"),
+        (
+            ["evaluate", "--text", "x", "--mechanism", "mha"],
+            "mechanism: expected one of mla_expanded",
+        ),
+        (["evaluate", "--text", "x", "--source", "gpt"], "source: expected one of trained"),
         ([], "required: command"),
         (["paint"], "invalid choice: 'paint'"),
     ],

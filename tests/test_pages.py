@@ -1,6 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from mla_viz.family import shipped_members
 from mla_viz.settings import Settings
 from mla_viz.ui.runs import KEPT_BYTES, RunStore
 
@@ -57,7 +58,7 @@ def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
     app.selectbox(key="source").set_value("trained").run()
     assert not app.exception
     assert not app.error
-    assert (shown(app).left, shown(app).heads) == ("mla_expanded", 8)
+    assert shown(app).heads == 8
 
 
 def test_the_address_names_options_by_name():
@@ -74,9 +75,28 @@ def test_the_address_names_options_by_name():
     assert not page(left="nonsense", max_new_tokens=2).error
 
 
-def test_own_weights_cannot_be_chosen_with_the_trained_model():
+@pytest.mark.usefixtures("small_family")
+def test_each_source_offers_what_its_weights_can_run():
+    for source, count in (("trained", 8), ("mla-8", 8), ("mha", 3), ("synthetic", 8)):
+        app = page(max_new_tokens=2, source=source, seed=1)
+        assert not app.exception
+        assert not app.error
+        assert len(app.selectbox(key="left").options) == count
+        assert shown(app).source == source
+
+
+@pytest.mark.usefixtures("small_family")
+def test_a_member_keeps_the_sliders_values_for_later():
+    app = page(max_new_tokens=2, heads=6, latent=20)
+    app.selectbox(key="source").set_value("mla-8").run()
+    assert (shown(app).heads, shown(app).latent) == (4, 8)
+    app.selectbox(key="source").set_value("trained").run()
+    assert (shown(app).heads, shown(app).latent) == (6, 20)
+
+
+def test_own_weights_need_a_family():
     offered = page(max_new_tokens=2, right="mla_merged").selectbox(key="left").options
-    assert len(offered) == 5
+    assert len(offered) == 5 + len({"mha", "gqa-2", "mqa"} & set(shipped_members()))
 
 
 def test_the_quality_map_opens():

@@ -18,10 +18,12 @@ from mla_viz.attention.weights import (
     random_mla,
 )
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, attention_from, check_int
+from mla_viz.family import load_family
 from mla_viz.model.decoder import BlockWeights, ModelWeights
 
 DATA = Path(__file__).parent.parent / "data"
 TRAINED = "stories"
+SYNTHETIC = "synthetic"
 LEAST_LATENT = 4
 
 
@@ -42,13 +44,18 @@ def shipped_file() -> Path:
     return DATA / f"{TRAINED}.safetensors"
 
 
+def full_geometry(file: Path | None = None) -> ModelGeometry:
+    """Geometry of a trained model at its full size; the shipped one by default."""
+    return _tensors(file or shipped_file())[0]
+
+
 def trained_geometry(heads: int, latent: int, file: Path | None = None) -> ModelGeometry:
     """Geometry of a trained model at a setting of the sliders; the shipped one by default.
 
     Raises:
         ValueError: heads or latent outside what the model was trained for.
     """
-    full = _tensors(file or shipped_file())[0]
+    full = full_geometry(file)
     check_int("heads", heads, 1, full.attention.n_heads)
     check_int("latent", latent, LEAST_LATENT, full.attention.kv_lora_rank)
     return full.with_attention(n_heads=heads, kv_lora_rank=latent)
@@ -76,6 +83,16 @@ def load_weights(file: Path) -> ModelWeights:
     if isinstance(g, GQAGeometry):
         return _assemble(geometry, tensors, partial(split_heads, geometry=g))
     return load_trained(g.n_heads, g.kv_lora_rank, file)
+
+
+def load_named(geometry: ModelGeometry, seed: int = 0) -> ModelWeights:
+    """The weights that a geometry's name stands for: random, the sliders' model, a member."""
+    if geometry.name == SYNTHETIC:
+        return synthetic(geometry, seed)
+    if geometry.name == TRAINED:
+        g = geometry.attention
+        return load_trained(g.n_heads, g.kv_lora_rank)
+    return load_weights(load_family().member(geometry.name).weights_file)
 
 
 def _assemble(

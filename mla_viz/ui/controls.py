@@ -3,14 +3,16 @@
 Every widget is bound to the URL, so that a link restores the view.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mla_viz.config import MECHANISM_NAMES, OWN_WEIGHTS
+from mla_viz.config import MECHANISM_NAMES, MLA_MECHANISMS, OWN_WEIGHTS, GQAGeometry
+from mla_viz.family import load_family, shipped_members
 from mla_viz.model.device import DTYPES, available_devices
-from mla_viz.settings import SOURCES, Settings
+from mla_viz.settings import OF_ITS_OWN, Settings, sources, start_values
 
 SOURCE_LABELS = {"trained": "Trained on short stories", "synthetic": "Random, any geometry"}
 DEFAULT = Settings()
@@ -21,6 +23,23 @@ _URL = "query-params"
 def _label(option: str) -> str:
     mechanism = MECHANISM_NAMES.get(option)
     return mechanism.label if mechanism else SOURCE_LABELS.get(option, option)
+
+
+def _source_label(source: str) -> str:
+    if source in shipped_members():
+        return f"Family of one budget: {load_family().member(source).label}"
+    return SOURCE_LABELS[source]
+
+
+def _mechanisms(source: str) -> list[str]:
+    """What can stand left or right with these weights."""
+    if source == "synthetic":
+        return list(MECHANISM_NAMES)
+    own = [name for name in OWN_WEIGHTS if OF_ITS_OWN[name] in shipped_members()]
+    grouped = source in shipped_members() and isinstance(
+        load_family().member(source).geometry.attention, GQAGeometry
+    )
+    return own if grouped else [*MLA_MECHANISMS, *own]
 
 
 class Sidebar:
@@ -37,7 +56,11 @@ class Sidebar:
             self._main()
             self.progress = st.empty()
             more = st.expander("More", key="more", on_change="rerun")
-            if more.open or not self.trained or any(name in st.query_params for name in MORE):
+            if (
+                more.open
+                or self._source == "synthetic"
+                or any(name in st.query_params for name in MORE)
+            ):
                 with more:
                     self._sides()
                     self._geometry()
@@ -66,20 +89,33 @@ class Sidebar:
 
     def _main(self) -> None:
         self._put("prompt", st.text_area("Prompt", DEFAULT.prompt, key="prompt", bind=_URL))
-        self._choice("source", "Weights", list(SOURCES))
-        self.trained = self.values["source"] == "trained"
-        most_heads, least, most = (8, 4, 64) if self.trained else (32, 1, 512)
-        self._slider("heads", "Heads", 1, most_heads)
-        self._slider("latent", "Latent dim", least, most)
+        self._choice("source", "Weights", list(sources()), DEFAULT.source, _source_label)
+        self._source = self.values["source"]
+        self._start = start_values(self._source)
+        if self._source in shipped_members():
+            self._fixed_size()
+        else:
+            most_heads, least, most = (32, 1, 512) if self._source == "synthetic" else (8, 4, 64)
+            self._slider("heads", "Heads", 1, most_heads)
+            self._slider("latent", "Latent dim", least, most)
         self._slider("max_new_tokens", "New tokens", 1, 240)
 
+    def _fixed_size(self) -> None:
+        """A family member has one size; the values of the sliders wait for weights that follow."""
+        for field in ("heads", "latent"):
+            if field in st.session_state:
+                st.session_state[field] = st.session_state[field]
+        latent = self._start["latent"]
+        dims = "" if latent is None else f", latent dim {latent}"
+        st.caption(f"{self._start['heads']} heads{dims}: this model has one size.")
+
     def _sides(self) -> None:
-        names = [n for n in MECHANISM_NAMES if not (self.trained and n in OWN_WEIGHTS)]
-        self._choice("left", "Left", names)
-        self._choice("right", "Right", names)
+        names = _mechanisms(self._source)
+        self._choice("left", "Left", names, self._start["left"])
+        self._choice("right", "Right", names, self._start["right"])
 
     def _geometry(self) -> None:
-        if self.trained:
+        if self._source != "synthetic":
             st.caption("Head dims, RoPE dim, q_lora_rank and layers belong to the trained model.")
             return
         self._slider("qk_nope_head_dim", "Content dims of a head (qk_nope)", 1, 128, 32)
@@ -93,8 +129,9 @@ class Sidebar:
         self._slider("temperature", "Temperature (0: always the likeliest)", 0.0, 2.0, step=0.1)
         self._slider("top_k", "Top-k (0: all)", 0, 200)
         self._slider("seed", "Seed", 0, 999)
-        self._choice("dtype", "Dtype", ["float32", *(d for d in DTYPES if d != "float32")])
-        self._choice("device", "Device", available_devices())
+        dtypes = ["float32", *(d for d in DTYPES if d != "float32")]
+        self._choice("dtype", "Dtype", dtypes, DEFAULT.dtype)
+        self._choice("device", "Device", available_devices(), DEFAULT.device)
 
     def _slider(
         self,
@@ -111,12 +148,18 @@ class Sidebar:
             st.session_state[field] = min(max(st.session_state[field], low), high)
         self._put(field, st.slider(label, low, high, start, step, key=field, bind=_URL))
 
-    def _choice(self, field: str, label: str, options: list[str]) -> None:
+    def _choice(
+        self,
+        field: str,
+        label: str,
+        options: list[str],
+        default: str,
+        show: Callable[[str], str] = _label,
+    ) -> None:
         """A select box whose option's name, not its label, is in the URL (`bind` takes labels)."""
-        default = getattr(DEFAULT, field)
         chosen = st.session_state.get(field, st.query_params.get(field))
         st.session_state[field] = chosen if chosen in options else default
-        value = st.selectbox(label, options, format_func=_label, key=field)
+        value = st.selectbox(label, options, format_func=show, key=field)
         if value != default:
             st.query_params[field] = value
         elif field in st.query_params:
