@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 SHIPPED = weights.DATA / f"{weights.TRAINED}.safetensors"
 TINY = ModelGeometry(
-    name="tiny",
+    name=weights.TRAINED,
     attention=MLAGeometry(
         d_model=32,
         n_heads=8,
