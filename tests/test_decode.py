@@ -395,7 +395,6 @@ TRAINED_REFUSED = [
     ({"qk_nope_head_dim": 8}, "qk_nope_head_dim: expected 6 for the trained model, got 8"),
     ({"q_lora_rank": 8}, "q_lora_rank: expected None for the trained model, got 8"),
     ({"layers": 7}, "layers: expected 2 for the trained model, got 7"),
-    ({"right": "mha"}, "right: expected a mechanism that runs the trained MLA .*, got 'mha'"),
 ]
 
 
@@ -403,6 +402,12 @@ TRAINED_REFUSED = [
 def test_trained_source_refuses_in_words(tiny_trained, settings, words):  # noqa: ARG001
     with pytest.raises(ValueError, match=words):
         tiny(**settings)
+
+
+def test_weights_of_its_own_must_be_there(tiny_trained, monkeypatch):  # noqa: ARG001
+    monkeypatch.setattr(settings_module, "shipped_members", lambda: ())
+    with pytest.raises(ValueError, match="right: expected a mechanism whose trained .*, got 'mha'"):
+        tiny(right="mha")
 
 
 def test_trained_source_takes_its_own_dims(tiny_trained):  # noqa: ARG001
