@@ -4,8 +4,13 @@ from pathlib import Path
 
 import streamlit as st
 
+from mla_viz.family import FAMILY_FILE
+
 ROOT = Path(__file__).parent
 
 st.set_page_config("mla-viz", ROOT / "mla_viz" / "data" / "icon.png", layout="wide")
 st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
-st.navigation([st.Page("pages/decode.py", title="Decode")]).run()
+PAGES = [st.Page("pages/decode.py", title="Decode")]
+if FAMILY_FILE.exists():
+    PAGES.append(st.Page("pages/quality.py", title="Quality"))
+st.navigation(PAGES, position="top").run()

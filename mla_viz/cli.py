@@ -1,4 +1,4 @@
-"""Every number the pages show, without a browser: `python -m mla_viz decode | evaluate`."""
+"""Every number the pages show, without a browser: `python -m mla_viz COMMAND`."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ import torch
 
 from mla_viz.decode import decode
 from mla_viz.evaluate import evaluate
+from mla_viz.family import LOSS, Family, Member, load_family
 from mla_viz.settings import Settings
 from mla_viz.trace import DIFFERENCES, Run, Side
 
@@ -32,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _decode_arguments(commands.add_parser("decode", help="decode a prompt by two mechanisms"))
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
+    quality = commands.add_parser("quality", help="scores of the family of trained models")
+    quality.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     return parser
 
 
@@ -138,6 +141,47 @@ def _evaluate(args: dict[str, Any]) -> None:
         )
 
 
+def quality_record(family: Family) -> dict[str, Any]:
+    """The family as plain data: what `quality --json` prints. Losses are means over the seeds."""
+    return {
+        "tokens": family.tokens,
+        "stories": family.stories,
+        "models": [_member_record(member) for member in family.members],
+    }
+
+
+def _member_record(member: Member) -> dict[str, Any]:
+    others = ("bits_per_byte", "repeated", "novel", "name_recall")
+    return {
+        "name": member.name,
+        "mechanism": member.mechanism,
+        "geometry": member.geometry.describe(),
+        "params": member.params,
+        "cache_elems_per_token_per_layer": member.cache_elems,
+        "flops_last_token": member.flops(member.geometry.context),
+        "seeds": len(member.runs),
+        "nats_per_token": {"mean": member.mean(LOSS), "std": member.std(LOSS)},
+        **{name: member.mean(name) for name in others},
+        "head_likeness": {
+            "keys": member.mean("keys"),
+            "content_keys": member.mean_where_given("content_keys"),
+            "values": member.mean("values"),
+        },
+        "shipped": member.shipped,
+    }
+
+
+def _quality(args: dict[str, Any]) -> None:
+    family = load_family()
+    if args["json"]:
+        print(json.dumps(quality_record(family), allow_nan=False))
+        return
+    print(f"{'model':16s} {'cached':>6s} {'nats/token':>10s} {'std':>6s} {'seeds':>5s}")
+    for m in family.members:
+        std = "-" if m.std(LOSS) is None else f"{m.std(LOSS):.3f}"
+        print(f"{m.label:16s} {m.cache_elems:6d} {m.mean(LOSS):10.3f} {std:>6s} {len(m.runs):5d}")
+
+
 def _progress(done: int, total: int) -> None:
     print(f"\rstory {done} of {total}", end="\n" if done == total else "", file=sys.stderr)
 
@@ -146,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command; bad input gives one line on standard error and exit status 2."""
     torch.set_num_threads(1)  # steps are small: a second thread costs more than it brings
     args = vars(_parser().parse_args(argv))
-    command = {"decode": _decode, "evaluate": _evaluate}[args.pop("command")]
+    command = {"decode": _decode, "evaluate": _evaluate, "quality": _quality}[args.pop("command")]
     try:
         command(args)
     except ValueError as error:

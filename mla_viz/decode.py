@@ -66,6 +66,36 @@ def decode(
     return _run(s, ids, len(prompt_ids), sides, differences, same_tokens, notes, device)
 
 
+@torch.inference_mode()
+def generate(s: Settings) -> str:
+    """The text that the left side of a run writes, by itself and without a trace.
+
+    Raises:
+        ValueError: a setting is not legal.
+    """
+    geometry = side_geometry(s, s.left)
+    ids = load_tokenizer().encode(s.prompt, add_special_tokens=False).ids
+    prompt_len, (new_tokens, _) = len(ids), _room(s, geometry.context, len(ids))
+    device = pick_device(s.device)
+    decoder = Decoder(load_named(geometry, s.seed).to(parse_dtype(s.dtype), device), s.left)
+    end = load_tokenizer().token_to_id(END_OF_TEXT)
+    generator = torch.Generator().manual_seed(s.seed)
+    fed = 0
+    for _ in range(new_tokens):
+        first = 0 if decoder.whole_prefix else fed
+        logits = decoder.feed(torch.tensor(ids[first:], device=device)).logits[-1]
+        _check_finite(logits, len(ids) - 1, s.dtype)
+        fed = len(ids)
+        ids.append(_choose(logits, _noise(generator), s))
+        if ids[-1] == end:
+            break
+    return load_tokenizer().decode(ids[prompt_len:])
+
+
+def _noise(generator: torch.Generator) -> Float[Tensor, " vocab"]:
+    return torch.rand(VOCAB_SIZE, generator=generator, dtype=torch.float64)
+
+
 def _room(s: Settings, context: int, prompt_len: int) -> tuple[int, list[str]]:
     """New tokens that fit behind the prompt, and what to say where they are fewer than asked."""
     room = context - prompt_len
@@ -199,7 +229,7 @@ def _loop(
             on_step(step + 1, n_steps)
         if step < len(prompt_ids) - 1:
             continue
-        noise = torch.rand(VOCAB_SIZE, generator=generator, dtype=torch.float64)
+        noise = _noise(generator)
         chosen = [_choose(seen["logits"], noise, s) for seen in (left, right)]
         same_tokens &= chosen[0] == chosen[1]
         ids.append(chosen[0])

@@ -17,6 +17,7 @@ FAMILY_FILE = Path(__file__).parent / "data" / "family.json"
 WEIGHTS_FOLDER = Path(__file__).parent / "data" / "family"
 
 LOSS = "nats_per_token"
+ONE_SEED_NOISE = 0.02  # nats per token by which a second training of the same model may differ
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,21 @@ class Member:
         """Mean of a field of SeedScore over the seeds."""
         return fmean(getattr(run, field) for run in self.runs)
 
+    def mean_where_given(self, field: str) -> float | None:
+        """Mean of a field that some kinds of attention do not have."""
+        return None if getattr(self.runs[0], field) is None else self.mean(field)
+
     def std(self, field: str) -> float | None:
         """Sample standard deviation over the seeds; None with one seed."""
         values = [getattr(run, field) for run in self.runs]
         return stdev(values) if len(values) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Mean loss give or take its spread; with one seed, what a second one may change."""
+        spread = self.std(LOSS)
+        spread = ONE_SEED_NOISE if spread is None else spread
+        return self.mean(LOSS) - spread, self.mean(LOSS) + spread
 
     @property
     def weights_file(self) -> Path:
@@ -88,6 +100,33 @@ class Member:
     def shipped(self) -> bool:
         """Whether the weights of the first seed came with the package."""
         return self.weights_file.exists()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more one member loses than another, in nats per token, seed by seed."""
+
+    by_seed: tuple[float, ...]
+    measurable: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds that both have."""
+        return fmean(self.by_seed)
+
+    def __str__(self) -> str:
+        """`0.12 nats/token more`, or that there is no measurable difference."""
+        if not self.measurable:
+            return f"no measurable difference ({self.mean:+.3f} nats/token)"
+        return f"{abs(self.mean):.2f} nats/token {'more' if self.mean > 0 else 'less'}"
+
+
+def difference(one: Member, other: Member) -> Difference:
+    """Loss of `one` less that of `other`, paired by seed; measurable where no interval overlaps."""
+    losses = {run.seed: run.nats_per_token for run in other.runs}
+    pairs = (run.nats_per_token - losses[run.seed] for run in one.runs if run.seed in losses)
+    (low, high), (other_low, other_high) = one.interval, other.interval
+    return Difference(tuple(pairs), high < other_low or other_high < low)
 
 
 @dataclass(frozen=True)
@@ -118,6 +157,11 @@ class Family:
             if not edge or member.mean(LOSS) < edge[-1].mean(LOSS):
                 edge.append(member)
         return edge
+
+    def extremes(self) -> tuple[Member, Member]:
+        """The members with the least and with the largest mean loss."""
+        ranked = sorted(self.members, key=lambda member: member.mean(LOSS))
+        return ranked[0], ranked[-1]
 
     def member(self, name: str) -> Member:
         """The member of that name.

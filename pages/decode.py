@@ -4,10 +4,12 @@ import streamlit as st
 
 from mla_viz.settings import side_geometry
 from mla_viz.ui.controls import Sidebar
+from mla_viz.ui.frame import ensure_frame
 from mla_viz.ui.player import player
 from mla_viz.ui.quality import quality_section
 from mla_viz.ui.runs import packed_run
 
+ensure_frame()
 ONE_MODEL = (
     "One model, decoded two ways",
     "Same weights, same tokens, same attention: only what is cached differs, and how it is used.",

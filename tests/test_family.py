@@ -1,5 +1,6 @@
 """The family: records, names, other attention, and that its results are those of its weights."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mla_viz.decode import decode
+from mla_viz.cli import main
+from mla_viz.decode import decode, generate
 from mla_viz.evaluate import evaluate, repeated_pairs, score_stories
-from mla_viz.family import load_family, shipped_members
+from mla_viz.family import difference, load_family, shipped_members
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.weights import load_weights
 from mla_viz.settings import Settings, side_geometry, sources
@@ -134,3 +136,48 @@ def test_the_committed_scores_are_those_of_the_shipped_weights(name):
     assert score.nats_per_token == pytest.approx(
         load_family().member(name).runs[0].nats_per_token, abs=2e-3
     )
+
+
+@pytest.mark.usefixtures("small_family")
+def test_differences_are_paired_by_seed_and_judged_by_intervals():
+    mha, mla = (load_family().member(name) for name in ("mha", "mla-8"))
+    lower = replace(
+        mla, runs=tuple(replace(r, nats_per_token=r.nats_per_token - 0.5) for r in mla.runs)
+    )
+    found = difference(mha, lower)
+    assert found.by_seed == pytest.approx((0.5, 0.5))
+    assert found.measurable
+    assert str(found) == "0.50 nats/token more"
+    assert str(difference(lower, mha)) == "0.50 nats/token less"
+    assert not difference(mha, mla).measurable
+    assert "no measurable difference" in str(difference(mha, mla))
+
+
+@pytest.mark.usefixtures("small_family")
+def test_with_one_seed_the_interval_is_what_another_may_change():
+    member = replace(load_family().member("mha"), runs=load_family().member("mha").runs[:1])
+    assert member.interval == pytest.approx((1.98, 2.02))
+
+
+@pytest.mark.usefixtures("small_family")
+def test_quality_on_the_command_line(capsys):
+    main(["quality", "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert [m["name"] for m in record["models"]] == list(SMALL_FAMILY)
+    mla = record["models"][-1]
+    assert mla["mechanism"] == "mla_absorbed"
+    assert mla["geometry"]["kv_lora_rank"] == 8
+    assert mla["cache_elems_per_token_per_layer"] == 12
+    assert mla["seeds"] == 2
+    assert mla["nats_per_token"]["mean"] == pytest.approx(2.1)
+    assert mla["shipped"] is True
+    assert {"bits_per_byte", "repeated", "novel", "name_recall", "params"} <= set(mla)
+    main(["quality"])
+    assert "MLA-8" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"left": "mla_absorbed"}])
+def test_generate_writes_what_a_whole_run_writes(settings):
+    s = Settings("The cat", "mla-8", max_new_tokens=12, seed=4, **settings)
+    assert generate(s) == decode(s).text

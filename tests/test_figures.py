@@ -1,7 +1,10 @@
 from dataclasses import fields
 
+import pytest
+
 from mla_viz.config import MECHANISM_NAMES
-from mla_viz.figures.quality import loss_grid_figure
+from mla_viz.family import load_family
+from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
 from mla_viz.figures.theme import COLOURS
 from mla_viz.scores import LossGrid
 
@@ -45,3 +48,25 @@ def luminance(colour):
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_family_is_a_point_a_member_with_its_spread(dark):
+    family = load_family()
+    edge, *points = family_figure(family, dark).data
+    assert [(p.name, p.x[0]) for p in points] == [(m.label, m.cache_elems) for m in family.members]
+    assert all(p.y[0] == pytest.approx(2.1) for p in points)
+    assert all(p.error_y.array[0] == pytest.approx(0.2 / 2**0.5) for p in points)
+    assert all(name in points[0].hovertemplate for name in ("2 seeds", "bits/byte", "recall"))
+    assert list(edge.x) == [12]
+    assert len({p.marker.color for p in points}) == 4
+
+
+@pytest.mark.usefixtures("small_family")
+def test_likeness_has_keys_and_values_of_every_member():
+    keys, values = likeness_figure(load_family(), dark=False).data
+    assert (keys.name, values.name) == ("keys", "values")
+    assert list(keys.x) == [0.6] * 4
+    assert list(values.x) == [0.4] * 4
+    assert list(keys.y) == ["MHA", "GQA-2", "MQA", "MLA-8"]

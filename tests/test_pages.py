@@ -111,3 +111,29 @@ def test_the_store_drops_the_oldest_run_past_its_bound():
         store.keep(Settings(seed=seed), half)
     assert store.find(Settings(seed=0)) is None
     assert store.find(Settings(seed=2)) is half
+
+
+def quality_page(**query):
+    app = AppTest.from_file("../pages/quality.py", default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = str(value)
+    return app.run()
+
+
+@pytest.mark.usefixtures("small_family")
+def test_the_quality_page_shows_every_member_and_its_words():
+    app = quality_page(story="The cat")
+    assert not app.exception
+    assert not app.error
+    told = [text.value for text in app.text]
+    assert len(told) == 4
+    assert all(text.startswith("The cat") for text in told)
+    assert any("no measurable difference" in text.value for text in app.markdown)
+    assert list(app.dataframe[0].value["model"]) == ["MHA", "GQA-2", "MQA", "MLA-8"]
+
+
+@pytest.mark.usefixtures("small_family")
+def test_the_quality_page_refuses_an_empty_prompt_in_place():
+    app = quality_page(story=" ")
+    assert not app.exception
+    assert app.error[0].value.startswith("prompt: expected some text")

@@ -32,8 +32,8 @@ TOKENS = 8_000_000
 TRIAL_TOKENS = TOKENS // 4
 NOISE = 0.02  # nats per token: what another seed may change
 LIKENESS_STORIES = 40
-RATES = (0.5, 1.0, 2.0)
-ROPE_WIDTHS = (8, 16, 32)
+RATES = (1.0, 0.5, 2.0)  # the recipe's own first
+ROPE_WIDTHS = (8, 16, 32)  # the least cache first
 MHA_D_FF = 341
 Setting = TypeVar("Setting")
 D_MODEL, HEADS, HEAD_DIM, ROPE_THETA = 128, 8, 16, 1000.0
@@ -120,28 +120,22 @@ def rope_trials() -> dict[int, Run]:
 
 def rate_trials(kind: str) -> dict[float, Run]:
     """MHA, or MLA-32 at the chosen RoPE width, at every learning rate."""
-    rope = chosen_rope() if kind == "mla" else 0
+    rope = chosen(rope_trials()) if kind == "mla" else 0
     attention = latent(32, rope) if kind == "mla" else grouped(HEADS)
     name = f"mla-32-rope{rope}" if kind == "mla" else "mha"
     return {rate: trial(attention, name, rate) for rate in RATES}
 
 
 def chosen(trials: dict[Setting, Run]) -> Setting:
-    """The setting with the least loss; all trials must have finished."""
-    return min(trials, key=lambda setting: trials[setting].score)
-
-
-def chosen_rope() -> int:
-    """The least RoPE width whose loss is within noise of the best: a wider one costs cache."""
-    trials = rope_trials()
-    best = trials[chosen(trials)].score
-    return min(width for width, run in trials.items() if run.score < best + NOISE)
+    """The first setting whose loss is within noise of the best; all trials must have finished."""
+    best = min(run.score for run in trials.values())
+    return next(setting for setting, run in trials.items() if run.score < best + NOISE)
 
 
 def member_runs(purpose: str, seed: int) -> Iterator[Run]:
     """Every member, parameters matched; or with MHA's feed-forward, at a quarter of the tokens."""
     rates = {kind: chosen(rate_trials(kind)) for kind in ("mha", "mla")}
-    for name, attention in members(chosen_rope()).items():
+    for name, attention in members(chosen(rope_trials())).items():
         rate = rates["mla" if isinstance(attention, MLAGeometry) else "mha"]
         run = Run(purpose, matched(name, attention), TOKENS, rate, seed)
         if purpose == "swap":

@@ -2,6 +2,8 @@
 
 import plotly.graph_objects as go
 
+from mla_viz.family import LOSS, Family, Member
+from mla_viz.figures.theme import COLOURS
 from mla_viz.scores import LossGrid
 
 
@@ -29,3 +31,100 @@ def loss_grid_figure(grid: LossGrid, heads: int, latent: int) -> go.Figure:
         height=320, margin={"l": 0, "r": 0, "t": 8, "b": 0}, showlegend=False, hovermode="closest"
     )
     return figure
+
+
+def family_figure(family: Family, dark: bool) -> go.Figure:
+    """Loss against cached elements, a point a member, its spread as error bars, the Pareto edge."""
+    edge = family.pareto_edge()
+    line = go.Scatter(
+        x=[member.cache_elems for member in edge],
+        y=[member.mean(LOSS) for member in edge],
+        mode="lines",
+        line={"color": "#8a93a3", "width": 1.5, "dash": "dot"},
+        name="Pareto edge",
+        hoverinfo="skip",
+    )
+    most = max(member.cache_elems for member in family.members)
+    points = [_point(member, dark, member.cache_elems == most) for member in family.members]
+    figure = go.Figure([line, *points])
+    ticks = sorted({member.cache_elems for member in family.members})
+    figure.update_xaxes(title="elements cached for a token in a layer", type="log", tickvals=ticks)
+    figure.update_yaxes(title="loss on held-out stories, nats/token")
+    figure.update_layout(
+        height=440, margin={"l": 0, "r": 0, "t": 8, "b": 0}, showlegend=False, hovermode="closest"
+    )
+    return figure
+
+
+def _point(member: Member, dark: bool, rightmost: bool) -> go.Scatter:
+    spread = member.std(LOSS)
+    colour = COLOURS[member.mechanism]
+    return go.Scatter(
+        x=[member.cache_elems],
+        y=[member.mean(LOSS)],
+        error_y={"type": "data", "array": [spread or 0], "visible": spread is not None},
+        mode="markers+text",
+        text=[f"{member.label}  " if rightmost else f"  {member.label}"],
+        textposition="middle left" if rightmost else "middle right",
+        cliponaxis=False,
+        marker={"size": 11, "color": colour.dark if dark else colour.light},
+        name=member.label,
+        hovertemplate=_hover(member),
+    )
+
+
+def _hover(member: Member) -> str:
+    seeds = "1 seed" if len(member.runs) == 1 else f"{len(member.runs)} seeds"
+    lines = [
+        f"<b>{member.label}</b>, {seeds}",
+        f"{member.mean(LOSS):.3f}{_spread(member.std(LOSS))} nats/token",
+        f"{member.mean('bits_per_byte'):.3f} bits/byte",
+        f"repeated pairs {member.mean('repeated'):.3f}, new ones {member.mean('novel'):.3f}",
+        f"name recall {member.mean('name_recall'):.0%}",
+        f"{member.cache_elems} elements a token and layer",
+        f"{member.params:,} parameters",
+        f"{member.flops(member.geometry.context) / 1e6:.2f} MFLOP for the last token",
+    ]
+    return "<br>".join(lines) + "<extra></extra>"
+
+
+def _spread(std: float | None) -> str:
+    return "" if std is None else f" ± {std:.3f}"
+
+
+def likeness_figure(family: Family, dark: bool) -> go.Figure:
+    """How alike the heads' keys and values are: two dots a member, 1 where all heads share them."""
+    labels = [member.label for member in family.members]
+    kinds = (
+        ("keys", "circle", [_keys_likeness(member) for member in family.members]),
+        ("values", "diamond-open", [member.mean("values") for member in family.members]),
+    )
+    colours = [
+        COLOURS[m.mechanism].dark if dark else COLOURS[m.mechanism].light for m in family.members
+    ]
+    dots = [
+        go.Scatter(
+            x=likeness,
+            y=labels,
+            name=name,
+            mode="markers",
+            marker={"symbol": symbol, "size": 12, "color": colours, "line": {"width": 2}},
+            hovertemplate=f"%{{y}}: {name} %{{x:.2f}}<extra></extra>",
+        )
+        for name, symbol, likeness in kinds
+    ]
+    figure = go.Figure(dots)
+    figure.update_xaxes(title="mean linear CKA between heads", range=[0, 1.04])
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(
+        height=60 + 34 * len(labels),
+        margin={"l": 0, "r": 0, "t": 30, "b": 0},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+    return figure
+
+
+def _keys_likeness(member: Member) -> float:
+    """Of whole keys; of MLA's content keys alone, since its RoPE key is shared by design."""
+    shared = member.runs[0].content_keys is None
+    return member.mean("keys" if shared else "content_keys")
