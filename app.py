@@ -13,4 +13,5 @@ st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem;
 PAGES = [st.Page("pages/decode.py", title="Decode")]
 if FAMILY_FILE.exists():
     PAGES.append(st.Page("pages/quality.py", title="Quality"))
+PAGES.append(st.Page("pages/claims.py", title="Claims"))
 st.navigation(PAGES, position="top").run()

@@ -1,6 +1,9 @@
-"""Published figures, each with its source. Knows no arrays, no models and no screens."""
+"""Published models and figures, each with its source. Knows neither arrays nor screens."""
 
 from dataclasses import dataclass
+
+from mla_viz.config import GQAGeometry, MLAGeometry, mechanism_of
+from mla_viz.cost import cache_elems
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Ablation:
     source: str
 
 
-_V2 = "DeepSeek-AI, DeepSeek-V2 (arXiv 2405.04434), appendix"
-_TABLE_8, _TABLE_9 = f"{_V2}, Table 8", f"{_V2}, Table 9"
+V2_PAPER = "DeepSeek-V2 paper (arXiv 2405.04434)"
+_TABLE_8, _TABLE_9 = f"{V2_PAPER}, Table 8", f"{V2_PAPER}, Table 9"
 
 
 def _row(
@@ -41,3 +44,55 @@ ABLATIONS = (
     _row(_LARGE, "MHA", 860_200, _TABLE_9, 46.6, 57.5, 57.9, 60.7),
     _row(_LARGE, "MLA", 34_600, _TABLE_9, 50.7, 59.0, 59.2, 62.5),
 )
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A published model's layers and one layer's attention."""
+
+    label: str
+    n_layers: int
+    attention: MLAGeometry | GQAGeometry
+    source: str
+
+    @property
+    def cache_elems(self) -> int:
+        """Elements that its cache holds for a token, all layers together."""
+        return self.n_layers * cache_elems(mechanism_of(self.attention), self.attention)
+
+
+CONFIGS = "deepseek-ai/DeepSeek-V3, inference/configs"
+_HEADS = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_lora_rank": 512}
+MODELS = {
+    "DeepSeek-V3": PublishedModel(
+        "DeepSeek-V3",
+        61,
+        MLAGeometry(7168, 128, q_lora_rank=1536, **_HEADS),
+        f"{CONFIGS}/config_671B.json",
+    ),
+    "DeepSeek-V2": PublishedModel(
+        "DeepSeek-V2",
+        60,
+        MLAGeometry(5120, 128, q_lora_rank=1536, **_HEADS),
+        f"{CONFIGS}/config_236B.json",
+    ),
+    "DeepSeek-V2-Lite": PublishedModel(
+        "DeepSeek-V2-Lite", 27, MLAGeometry(2048, 16, **_HEADS), f"{CONFIGS}/config_16B.json"
+    ),
+    "DeepSeek-67B": PublishedModel(
+        "DeepSeek-67B", 95, GQAGeometry(8192, 64, 8, 128), "DeepSeek-LLM README: GQA, 95 layers"
+    ),
+    "large MHA": PublishedModel(
+        "the large MHA model of the V2 paper (heads of 128 inferred from its printed 860.2K)",
+        60,
+        GQAGeometry(5120, 56, 56, 128),
+        f"{V2_PAPER}, Table 9",
+    ),
+    "small MHA": PublishedModel(
+        "the small MHA model of the V2 paper",
+        27,
+        GQAGeometry(2048, 16, 16, 128),
+        f"{V2_PAPER}, Table 9",
+    ),
+}
+V2_THROUGHPUT_RATIO = 5.76  # V2 paper, abstract and Figure 1b: maximum generation throughput

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
+from mla_viz.claims import judge, parse_inputs
 from mla_viz.decode import decode
 from mla_viz.evaluate import evaluate
 from mla_viz.family import LOSS, Family, Member, load_family
@@ -35,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
     quality = commands.add_parser("quality", help="scores of the family of trained models")
     quality.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    claims = commands.add_parser("claims", help="popular claims, recomputed")
+    claims.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
     return parser
 
 
@@ -182,15 +186,27 @@ def _quality(args: dict[str, Any]) -> None:
         print(f"{m.label:16s} {m.cache_elems:6d} {m.mean(LOSS):10.3f} {std:>6s} {len(m.runs):5d}")
 
 
+def _claims(args: dict[str, Any]) -> None:
+    claims = judge(parse_inputs(args["set"]))
+    if args["json"]:
+        print(json.dumps([asdict(claim) for claim in claims], allow_nan=False))
+        return
+    for claim in claims:
+        print(f"{claim.verdict:20s} {claim.claim}\n{'':20s} {claim.say_instead}")
+
+
 def _progress(done: int, total: int) -> None:
     print(f"\rstory {done} of {total}", end="\n" if done == total else "", file=sys.stderr)
+
+
+_COMMANDS = {"decode": _decode, "evaluate": _evaluate, "quality": _quality, "claims": _claims}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command; bad input gives one line on standard error and exit status 2."""
     torch.set_num_threads(1)  # steps are small: a second thread costs more than it brings
     args = vars(_parser().parse_args(argv))
-    command = {"decode": _decode, "evaluate": _evaluate, "quality": _quality}[args.pop("command")]
+    command = _COMMANDS[args.pop("command")]
     try:
         command(args)
     except ValueError as error:

@@ -103,6 +103,36 @@ def model_flops(mechanism: str, model: ModelGeometry, seq_len: int) -> int:
     return model.n_layers * (attention + feed_forward) + 2 * d_model * model.vocab_size
 
 
+def core_flops(mechanism: str, geometry: MLAGeometry | GQAGeometry) -> int:
+    """FLOPs that one more cached token adds to decoding: score, context, and what is rebuilt.
+
+    DeepSeek-V3: absorbed 278,528, expanded 81,920, plain MHA of the same heads 65,536.
+    """
+    one, two = (
+        sum(op.flops for op in operations(mechanism, geometry, seq_len, 1)) for seq_len in (1, 2)
+    )
+    return two - one
+
+
+def merge_growth(outer: int, inner: int, head_dim: int) -> float:
+    """How many times more weights a head's two matrices are once multiplied ahead.
+
+    (outer x head_dim) times (head_dim x inner) against outer x inner: above 1 where head_dim is
+    below outer inner / (outer + inner). DeepSeek-V3: 3.0 for keys, 3.73 for values.
+    """
+    return outer * inner / (head_dim * (outer + inner))
+
+
+def crossover_query_tokens(g: MLAGeometry) -> float | None:
+    """Query tokens from which rebuilding keys and values takes fewer FLOPs than absorbing.
+
+    c (n + v) / (2 c - n - v) for a long context; None where absorbing never takes more.
+    DeepSeek-V3: 170.7.
+    """
+    c, both = g.kv_lora_rank, g.qk_nope_head_dim + g.v_head_dim
+    return c * both / (2 * c - both) if 2 * c > both else None
+
+
 def operations(
     mechanism: str, geometry: MLAGeometry | GQAGeometry, seq_len: int, elem_bytes: int
 ) -> list[Operation]:

@@ -137,3 +137,27 @@ def test_the_quality_page_refuses_an_empty_prompt_in_place():
     app = quality_page(story=" ")
     assert not app.exception
     assert app.error[0].value.startswith("prompt: expected some text")
+
+
+def claims_page(**query):
+    app = AppTest.from_file("../pages/claims.py", default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = str(value)
+    return app.run()
+
+
+def test_the_claims_page_judges_by_the_sidebars_numbers():
+    app = claims_page()
+    assert not app.exception
+    assert any("56.9 times" in text.value for text in app.markdown)
+    app.number_input(key="n_heads").set_value(64).run()
+    assert not app.exception
+    assert any("28.4 times" in text.value for text in app.markdown)
+
+
+def test_the_claims_page_refuses_in_place_and_keeps_the_last_numbers():
+    app = claims_page(n_heads=64)
+    app.number_input(key="qk_rope_head_dim").set_value(3).run()
+    assert not app.exception
+    assert app.error[0].value.startswith("qk_rope_head_dim: expected an even number")
+    assert any("28.4 times" in text.value for text in app.markdown)

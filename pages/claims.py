@@ -1,0 +1,15 @@
+"""Claims: what is true of what one reads about MLA."""
+
+import streamlit as st
+
+from mla_viz.ui.claims import chosen_inputs, claim_cards
+from mla_viz.ui.frame import ensure_frame
+
+ensure_frame()
+inputs = chosen_inputs()
+st.header("What is true of what one reads", anchor=False)
+st.caption(
+    "Popular claims about multi-head latent attention, reckoned here from the dims of the models."
+    " A ratio means nothing without its baseline, so each names one."
+)
+claim_cards(inputs)
