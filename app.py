@@ -10,7 +10,10 @@ ROOT = Path(__file__).parent
 
 st.set_page_config("mla-viz", ROOT / "mla_viz" / "data" / "icon.png", layout="wide")
 st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
-PAGES = [st.Page("pages/decode.py", title="Decode")]
+PAGES = [
+    st.Page("pages/decode.py", title="Decode"),
+    st.Page("pages/absorption.py", title="Absorption"),
+]
 if FAMILY_FILE.exists():
     PAGES.append(st.Page("pages/quality.py", title="Quality"))
 PAGES.append(st.Page("pages/claims.py", title="Claims"))

@@ -123,14 +123,87 @@ def merge_growth(outer: int, inner: int, head_dim: int) -> float:
     return outer * inner / (head_dim * (outer + inner))
 
 
-def crossover_query_tokens(g: MLAGeometry) -> float | None:
+def crossover_query_tokens(g: MLAGeometry, seq_len: int | None = None) -> float | None:
     """Query tokens from which rebuilding keys and values takes fewer FLOPs than absorbing.
 
-    c (n + v) / (2 c - n - v) for a long context; None where absorbing never takes more.
-    DeepSeek-V3: 170.7.
+    c (n + v) / (2 c - n - v) for an endless context, less for a finite one; None where absorbing
+    never takes more. DeepSeek-V3: 170.7, and 146.3 over 1,024 tokens.
     """
     c, both = g.kv_lora_rank, g.qk_nope_head_dim + g.v_head_dim
-    return c * both / (2 * c - both) if 2 * c > both else None
+    extra = 2 * c - both + (0 if seq_len is None else c * both / seq_len)
+    return c * both / extra if extra > 0 else None
+
+
+def query_flops(form: str, g: MLAGeometry, queries: int, seq_len: int) -> int:
+    """Attention FLOPs of a layer for several query tokens over a latent cache of seq_len tokens.
+
+    `mla_reexpand` rebuilds every key and value once for all queries, `mla_absorbed` moves W_UK and
+    W_UV to each query. Every query is counted over the whole cache; projections are left out.
+    """
+    up = 2 * g.kv_lora_rank * g.n_heads * (g.qk_nope_head_dim + g.v_head_dim)
+    if form == "mla_reexpand":
+        return seq_len * up + queries * seq_len * core_flops("mla_expanded", g)
+    return queries * (up + seq_len * core_flops("mla_absorbed", g))
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """One head's product of three over some cached tokens, bracketed in one of two ways."""
+
+    formula: str
+    flops: int
+    between: str
+    between_elems: int
+
+
+def brackets(g: MLAGeometry, seq_len: int) -> dict[str, list[Bracket]]:
+    """Scores and context of one head, absorbed first and rebuilt second.
+
+    Worked: n 128, c 512, one cached token: both take 2 (128 512 + 512) or 2 (128 512 + 128) FLOPs.
+    """
+    n, v, c, t = g.qk_nope_head_dim, g.v_head_dim, g.kv_lora_rank, seq_len
+    return {
+        "scores": [
+            Bracket("(q·W_UKᵀ)·Cᵀ", 2 * (n * c + c * t), f"1×{c}", c),
+            Bracket("q·(C·W_UK)ᵀ", 2 * (n * c * t + n * t), f"{t:,}×{n}", n * t),
+        ],
+        "context": [
+            Bracket("(p·C)·W_UV", 2 * (c * t + c * v), f"1×{c}", c),
+            Bracket("p·(C·W_UV)", 2 * (c * v * t + v * t), f"{t:,}×{v}", v * t),
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One way to decode a token in one layer: what it keeps, computes, makes and throws away."""
+
+    label: str
+    cache_elems: int
+    flops: int
+    working_elems: int
+
+
+def flows(g: MLAGeometry, seq_len: int) -> list[Flow]:
+    """Naive, the flow of the lecture (W_UK absorbed, values rebuilt at each step), absorbed."""
+    naive, absorbed = (
+        sum(op.flops for op in operations(name, g, seq_len, 1))
+        for name in ("mla_expanded", "mla_absorbed")
+    )
+    n, t = g.n_heads, seq_len
+    value_side = 2 * n * (g.kv_lora_rank * t + g.kv_lora_rank * g.v_head_dim)
+    rebuilt = 2 * n * (g.kv_lora_rank * g.v_head_dim * t + g.v_head_dim * t)
+    latent = cache_elems("mla_absorbed", g)
+    return [
+        Flow("naive: keys and values cached", cache_elems("mla_expanded", g), naive, 0),
+        Flow(
+            "the lecture's: W_UK absorbed, V = C·W_UV built",
+            latent,
+            absorbed - value_side + rebuilt,
+            n * g.v_head_dim * t,
+        ),
+        Flow("absorbed: W_UK and W_UV moved", latent, absorbed, 0),
+    ]
 
 
 def operations(

@@ -13,9 +13,15 @@ from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, group_kv_hea
 from mla_viz.cost import (
     attention_params,
     baselines,
+    brackets,
     cache_elems,
+    core_flops,
+    crossover_query_tokens,
+    flows,
+    merge_growth,
     model_params,
     operations,
+    query_flops,
 )
 from mla_viz.model.weights import synthetic
 
@@ -199,3 +205,50 @@ def test_model_params_equal_real_tensors(attention):
     weights = synthetic(model, 0)
     total = numel(weights) + sum(numel(b) + numel(b.attention) for b in weights.blocks)
     assert model_params(model) == total
+
+
+V3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
+
+
+def test_core_flops_of_deepseek_v3():
+    assert core_flops("mla_absorbed", V3) == 278_528
+    assert core_flops("mla_expanded", V3) == 81_920
+    assert core_flops("mha", GQAGeometry(7168, 128, 128, 128)) == 65_536
+
+
+def test_merging_grows_below_the_threshold_only():
+    assert merge_growth(1536, 512, 128) == 3
+    assert merge_growth(7168, 512, 128) == pytest.approx(3.7333, rel=1e-4)
+    assert merge_growth(64, 16, 16) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("seq_len", "value"), [(None, 170.667), (171, 85.417), (1024, 146.286)])
+def test_crossover_is_where_the_counts_cross(seq_len, value):
+    assert crossover_query_tokens(V3, seq_len) == pytest.approx(value, rel=1e-4)
+    t = seq_len or 10**9
+    for queries, fewer in ((int(value), "mla_absorbed"), (int(value) + 1, "mla_reexpand")):
+        counts = {f: query_flops(f, V3, queries, t) for f in ("mla_absorbed", "mla_reexpand")}
+        assert min(counts, key=counts.get) == fewer
+
+
+def test_without_a_crossover_there_is_none():
+    assert crossover_query_tokens(MLAGeometry(64, 4, 16, 8, 16, 16)) is None
+    assert crossover_query_tokens(MLAGeometry(64, 4, 16, 8, 16, 16), 4) is not None
+
+
+def test_brackets_by_hand():
+    absorbed, rebuilt = brackets(V3, 100)["scores"]
+    assert absorbed.flops == 2 * (128 * 512 + 512 * 100)
+    assert rebuilt.flops == 2 * (128 * 512 * 100 + 128 * 100)
+    assert (absorbed.between_elems, rebuilt.between_elems) == (512, 12_800)
+
+
+def test_the_lectures_flow_lies_between():
+    naive, lecture, absorbed = flows(V3, 4096)
+    assert lecture.cache_elems == absorbed.cache_elems == 576 < naive.cache_elems == 40_960
+    reexpanded = sum(op.flops for op in operations("mla_reexpand", V3, 4096, 1))
+    assert absorbed.flops < lecture.flops < reexpanded
+    assert lecture.working_elems == 128 * 128 * 4096
+    assert naive.working_elems == absorbed.working_elems == 0
+    values = 2 * 128 * (512 * 128 * 4096 + 128 * 4096) - 2 * 128 * (512 * 4096 + 512 * 128)
+    assert lecture.flops - absorbed.flops == values

@@ -161,3 +161,54 @@ def test_the_claims_page_refuses_in_place_and_keeps_the_last_numbers():
     assert not app.exception
     assert app.error[0].value.startswith("qk_rope_head_dim: expected an even number")
     assert any("28.4 times" in text.value for text in app.markdown)
+
+
+def absorption_page(**query):
+    app = AppTest.from_file("../pages/absorption.py", default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = str(value)
+    return app.run()
+
+
+@pytest.mark.parametrize(("before", "step"), [(1, 1), (5, 3), (9, 8)])
+def test_the_absorption_page_at_its_stages(before, step):
+    app = absorption_page(before_stage=before, step_stage=step)
+    assert not app.exception
+    assert not app.error
+    assert [header.value[0] for header in app.subheader] == [str(before), str(step)]
+    assert any("170.7" in text.value for text in app.markdown)
+
+
+def test_stages_step_and_stop_at_the_ends():
+    app = absorption_page()
+    assert app.button(key="step_stage_back").disabled
+    for _ in range(7):
+        app.button(key="step_stage_next").click().run()
+    assert app.subheader[1].value.startswith("8.")
+    assert app.button(key="step_stage_next").disabled
+
+
+def test_a_guess_is_answered_with_a_reason():
+    app = absorption_page()
+    app.radio(key="guess_bracket").set_value("the same").run()
+    assert app.info[0].value.startswith("No: (q·W_UKᵀ)·Cᵀ.")
+    app.radio(key="guess_bracket").set_value("(q·W_UKᵀ)·Cᵀ").run()
+    assert app.success[0].value.startswith("Right.")
+
+
+def test_other_dims_warn_where_they_teach_the_opposite():
+    app = absorption_page()
+    app.selectbox(key="dims").set_value("other dims").run()
+    assert not app.warning
+    app.number_input(key="qk_nope_head_dim").set_value(16).run()
+    assert "teach the opposite" in app.warning[0].value
+    app.number_input(key="n_heads").set_value(0).run()
+    assert app.error[0].value.startswith("n_heads: expected a whole number")
+    assert not app.exception
+
+
+def test_rope_on_the_content_path_shows_the_damage():
+    app = absorption_page()
+    app.toggle(key="rope_on_content").set_value(True).run()
+    assert not app.exception
+    assert any("difference" in table.value for table in app.table)
