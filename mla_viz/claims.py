@@ -24,6 +24,7 @@ from mla_viz.cost import (
     merge_growth,
 )
 
+TRAINING_CONTEXT = 4096
 CLAIMS_FILE = Path(__file__).parent / "data" / "claims.toml"
 RIGHT, CONDITIONAL, WRONG = VERDICTS = ("right", "right with a condition", "wrong")
 
@@ -158,9 +159,11 @@ def chunks(tokens: int, size: int) -> list[int]:
 
 
 def _training_flops(geometry: MLAGeometry | GQAGeometry) -> float:
-    """FLOPs of one layer's attention for a training token, mean over a context of 4,096."""
+    """FLOPs of one layer's attention for a training token, mean over TRAINING_CONTEXT."""
     mechanism = "mha" if isinstance(geometry, GQAGeometry) else "mla_expanded"
-    return 3 * (2 * attention_params(geometry) + core_flops(mechanism, geometry) * 4096 / 2)
+    return 3 * (
+        2 * attention_params(geometry) + core_flops(mechanism, geometry) * TRAINING_CONTEXT / 2
+    )
 
 
 VALUES: dict[str, Callable[[Inputs], float | int | None]] = {
@@ -203,6 +206,10 @@ VALUES: dict[str, Callable[[Inputs], float | int | None]] = {
     "fewer_params": lambda i: attention_params(i.mla) / attention_params(i.mha),
     "more_params_in_training": lambda i: attention_params(i.mla) / i.equal_width_params,
     "training_flops": lambda i: _training_flops(i.mla) / _training_flops(i.mha),
+    "more_training_flops": lambda i: (
+        _training_flops(i.mla)
+        / (3 * (2 * i.equal_width_params + 4 * i.d_model * TRAINING_CONTEXT / 2))
+    ),
     "queries_share_latent": lambda i: i.q_lora_rank / i.kv_lora_rank,
     "mqa_own_kv": lambda i: cache_elems("mqa", GQAGeometry(i.d_model, i.n_heads, 1, i.v_head_dim)),
     "chunking_cache": lambda i: sum(chunks(i.context, 512)) / i.context,

@@ -8,38 +8,41 @@ from mla_viz.ui.frame import ensure_frame
 ensure_frame()
 dims = sections.chosen_dims()
 st.header("Absorption: the algebra with every number in sight", anchor=False)
-st.caption("What is cached, what is absorbed into what, and why RoPE stands apart.")
+st.caption(
+    "What is cached, what is absorbed into what, and why RoPE stands apart. Counts are made with"
+    " the dims of DeepSeek-V3, or of another model chosen in the sidebar."
+)
 
-st.header("Before the latent", anchor="before", divider="gray")
+st.subheader("Before the latent", anchor="before", divider="gray")
 sections.before_the_latent(dims)
 
-st.header("One step of MLA, absorbed", anchor="step", divider="gray")
+st.subheader("One step of MLA, absorbed", anchor="step", divider="gray")
 sections.steps(dims)
 
-st.header("Three ways to the same output", anchor="flows", divider="gray")
+st.subheader("Three ways to the same output", anchor="flows", divider="gray")
 sections.three_flows(dims)
 
-st.header("The bracket", anchor="bracket", divider="gray")
+st.subheader("The bracket", anchor="bracket", divider="gray")
 st.markdown(
     "A product of three matrices may be bracketed either way. That is all that absorption is: the"
     " same score, by another order of multiplying."
 )
 sections.bracket(dims)
 
-st.header("Merged ahead, or absorbed on the way", anchor="merged", divider="gray")
+st.subheader("Merged ahead, or absorbed on the way", anchor="merged", divider="gray")
 st.markdown(
     "If W_UK moves to the query, why not multiply W_UQ and W_UK once and for all? Because a narrow"
-    " pair becomes one wide matrix."
+    " pair becomes one wide matrix. Below, c is kv_lora_rank."
 )
 sections.merging(dims)
 
-st.header("Why RoPE stands apart", anchor="rope", divider="gray")
+st.subheader("Why RoPE stands apart", anchor="rope", divider="gray")
 sections.rope()
 
-st.header("In every number format", anchor="formats", divider="gray")
+st.subheader("In every number format", anchor="formats", divider="gray")
 sections.formats()
 
-st.header("One word or many: decode and prefill", anchor="prefill", divider="gray")
+st.subheader("One word or many: decode and prefill", anchor="prefill", divider="gray")
 st.markdown(
     "With many query tokens at once, keys and values rebuilt once serve all of them, while the"
     " absorbed form pays its wider scores for each."

@@ -114,7 +114,7 @@ def _stage_picker(kind: str, label: str, titles: list[str]) -> int:
         width="stretch",
         disabled=number == len(titles),
     )
-    st.subheader(f"{number}. {titles[number - 1]}", anchor=False)
+    st.markdown(f"#### {number}. {titles[number - 1]}")
     return number - 1
 
 
@@ -331,8 +331,8 @@ def rope() -> None:
         differences = rope_break(DISTANCES)
         st.markdown(
             "A rotation by the distance now stands between the query and W_UK, and the absorbed"
-            " form has no place for it. What is left of the identity, as the mean difference over"
-            " the mean score (256 seeded pairs of a query and a key, 64 dims, RoPE base 10,000):"
+            " form has no place for it. So far apart are the two scores then: mean difference over"
+            " mean score, of 256 seeded pairs of a query and a key of 64 dims, RoPE base 10,000."
         )
         st.table(
             [

@@ -1,0 +1,73 @@
+"""The pages beside Decode in a real browser: reached by a link, whole, no wider than a phone."""
+
+import pytest
+
+from mla_viz.family import FAMILY_FILE
+from tests.e2e.conftest import free_port, start_server
+
+pytestmark = pytest.mark.filterwarnings("default")
+PHONE = {"viewport": {"width": 390, "height": 844}}
+PAGES = {
+    "absorption": "Absorption: the algebra",
+    "claims": "What is true of what one reads",
+    **({"quality": "What the small cache costs"} if FAMILY_FILE.exists() else {}),
+}
+# Behind a page's path Streamlit looks for its server there first, then at the root.
+STREAMLITS_OWN = "404 (Not Found)"
+
+
+def open_page(visit, url, name):
+    visit.page.goto(url + name)
+    visit.page.get_by_role("heading", name=PAGES[name]).wait_for(timeout=60_000)
+    visit.settle()
+    assert [error for error in visit.errors if STREAMLITS_OWN not in error] == []
+    assert visit.foreign == []
+    assert visit.page.get_by_text("encountered an error").count() == 0
+
+
+def test_a_link_to_a_page_is_the_first_visit_of_a_fresh_server(visit):
+    port = free_port()
+    server = start_server(port)
+    try:
+        open_page(visit, f"http://localhost:{port}/", "claims")
+        links = visit.page.get_by_role("link", name="Absorption")
+        links.first.wait_for()
+        links.first.click()
+        visit.page.get_by_role("heading", name=PAGES["absorption"]).wait_for()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("visit", [PHONE | {"color_scheme": "dark"}], indirect=True)
+def test_a_page_is_whole_on_a_dark_phone(visit, app_url, name):
+    open_page(visit, app_url, name)
+    scroll, width = visit.page.eval_on_selector(
+        "[data-testid=stMain]", "e => [e.scrollWidth, e.clientWidth]"
+    )
+    assert scroll <= width
+    colour = visit.page.eval_on_selector(
+        "[data-testid=stApp]", "e => getComputedStyle(e).backgroundColor"
+    )
+    assert max(int(x) for x in colour[4:-1].split(",")) < 60
+
+
+def test_the_stages_of_the_lesson_step(visit, app_url):
+    open_page(visit, app_url, "absorption")
+    forward = visit.page.locator(".st-key-step_stage_next button")
+    for title in ("2. Compress it", "3. Append one row"):
+        forward.click()
+        visit.page.get_by_role("heading", name=title).wait_for()
+    row = visit.page.get_by_role("row", name="bright")
+    assert row.count() >= 1
+    assert "step_stage=3" in visit.page.url
+
+
+def test_a_number_changes_which_claims_survive(visit, app_url):
+    open_page(visit, app_url, "claims")
+    heads = visit.page.get_by_label("Heads", exact=True)
+    heads.fill("64")
+    heads.press("Enter")
+    visit.page.get_by_role("heading", name="28.4 times").first.wait_for()
+    assert "n_heads=64" in visit.page.url
