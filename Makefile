@@ -1,9 +1,9 @@
-# make run | test | lint | bench | train: each sets up what it needs first.
+# make run | test | lint | bench | train | family: each sets up what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
-.PHONY: run test lint bench train
+.PHONY: run test lint bench train family
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -23,6 +23,11 @@ bench: .venv/dev
 # make train TEXT=stories_train.txt.gz VAL=stories_val.txt.gz
 train: .venv/run
 	$(BIN)/python -m train.run --text $(TEXT) --val $(VAL)
+
+# The same arguments; SEEDS="0 1 2" for more than one training of each member.
+SEEDS ?= 0
+family: .venv/run
+	$(BIN)/python -m train.family --text $(TEXT) --val $(VAL) --seeds $(SEEDS)
 
 .venv/run: requirements.txt
 	$(PYTHON) -m venv .venv

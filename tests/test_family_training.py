@@ -1,0 +1,96 @@
+"""The plan of the family's trainings: what runs, in which order, and what decides the rest."""
+
+import json
+
+import pytest
+
+from train import collect
+from train import family as plan
+from train import run as train_run
+from train.family import NOISE, Run, chosen, grouped, matched, member_runs, stages
+
+
+@pytest.fixture
+def logs(tmp_path, monkeypatch):
+    """Write scores as finished runs leave them."""
+    for module in (plan, train_run):
+        monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
+        monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(collect, "FAMILY_FILE", tmp_path / "family.json")
+    monkeypatch.setattr(collect, "WEIGHTS_FOLDER", tmp_path / "family")
+
+    def finish(run, loss):
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        score = {"nats_per_token": loss, "bits_per_byte": 1.0, "tokens": 9}
+        score |= {"repeated": 1.0, "novel": 3.0}
+        likeness = {"keys": 0.5, "content_keys": None, "values": 0.5}
+        record = {"score": score, "stories": 3, "name_recall": 0.5, "likeness": likeness}
+        run.log.write_text(json.dumps(record))
+
+    return finish
+
+
+def finish_trials(finish, losses):
+    for trials in (
+        plan.rope_trials,
+        lambda: plan.rate_trials("mha"),
+        lambda: plan.rate_trials("mla"),
+    ):
+        for run in trials().values():
+            if run.score is None:
+                finish(run, losses.get(run.name.removeprefix("family/trial-"), 3.0))
+
+
+def test_the_first_setting_within_noise_of_the_best_is_chosen(logs):
+    runs = {
+        key: Run("trial", matched(key, grouped(8)), 100, 1.0)
+        for key in ("first", "second", "third")
+    }
+    for run, loss in zip(runs.values(), (2.0 + NOISE / 2, 2.0 + 2 * NOISE, 2.0), strict=True):
+        logs(run, loss)
+    assert chosen(runs) == "first"
+    logs(runs["first"], 2.0 + 1.1 * NOISE)
+    assert chosen(runs) == "third"
+
+
+def test_trials_decide_rope_width_and_rates(logs):
+    losses = {
+        "mla-32-rope8-lr1-seed0": 3.1,
+        "mha-lr2-seed0": 2.9,
+        "mla-32-rope16-lr0.5-seed0": 3.01,
+    }
+    finish_trials(logs, losses)
+    runs = {run.geometry.name: run for run in member_runs("member", 0)}
+    assert len(runs) == 8
+    assert runs["mla-8"].geometry.attention.qk_rope_head_dim == 16
+    assert runs["mla-32-wide"].geometry.attention.n_heads == 16
+    assert {runs[name].lr_scale for name in ("mha", "gqa-2", "mqa")} == {2.0}
+    assert {run.lr_scale for name, run in runs.items() if "mla" in name} == {1.0}
+    assert {run.tokens for run in runs.values()} == {8_000_000}
+
+
+def test_stages_end_with_the_other_seeds_and_a_finished_run_is_known(logs):
+    finish_trials(logs, {})
+    trials, rates, first, swapped, second = stages([0, 1])
+    assert len(trials) == 6
+    assert len(rates) == 3
+    assert {run.seed for run in first + swapped} == {0}
+    assert {run.seed for run in second} == {1}
+    assert len({run.geometry.d_ff for run in swapped}) == 1
+    assert len({run.name for run in trials + rates + first + swapped + second}) == 6 + 2 + 24
+    assert first[0].score is None
+    logs(first[0], 2.5)
+    assert first[0].score == 2.5
+
+
+def test_collecting_takes_what_has_finished(logs, tmp_path):
+    finish_trials(logs, {})
+    for seed, loss in ((0, 2.4), (1, 2.5)):
+        logs(next(iter(member_runs("member", seed))), loss)
+    collect.main()
+    record = json.loads((tmp_path / "family.json").read_text())
+    (member,) = record["members"]
+    assert member["geometry"]["name"] == "mha"
+    assert [run["nats_per_token"] for run in member["runs"]] == [2.4, 2.5]
+    assert record["swapped"] == []
+    assert (record["stories"], record["scored_tokens"], len(record["trials"])) == (3, 9, 8)
