@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from mla_viz.ui import absorption as sections
+from mla_viz.ui import absorption, algebra
 from mla_viz.ui.frame import ensure_frame
 
 ensure_frame()
-dims = sections.chosen_dims()
+dims = absorption.chosen_dims()
 st.header("Absorption: the algebra with every number in sight", anchor=False)
 st.caption(
     "What is cached, what is absorbed into what, and why RoPE stands apart. Counts are made with"
@@ -14,37 +14,37 @@ st.caption(
 )
 
 st.subheader("Before the latent", anchor="before", divider="gray")
-sections.before_the_latent(dims)
+absorption.before_the_latent(dims)
 
 st.subheader("One step of MLA, absorbed", anchor="step", divider="gray")
-sections.steps(dims)
+absorption.steps(dims)
 
 st.subheader("Three ways to the same output", anchor="flows", divider="gray")
-sections.three_flows(dims)
+algebra.three_flows(dims)
 
 st.subheader("The bracket", anchor="bracket", divider="gray")
 st.markdown(
     "A product of three matrices may be bracketed either way. That is all that absorption is: the"
     " same score, by another order of multiplying."
 )
-sections.bracket(dims)
+algebra.bracket(dims)
 
 st.subheader("Merged ahead, or absorbed on the way", anchor="merged", divider="gray")
 st.markdown(
     "If W_UK moves to the query, why not multiply W_UQ and W_UK once and for all? Because a narrow"
     " pair becomes one wide matrix. Below, c is kv_lora_rank."
 )
-sections.merging(dims)
+algebra.merging(dims)
 
 st.subheader("Why RoPE stands apart", anchor="rope", divider="gray")
-sections.rope()
+algebra.rope()
 
 st.subheader("In every number format", anchor="formats", divider="gray")
-sections.formats()
+algebra.formats()
 
 st.subheader("One word or many: decode and prefill", anchor="prefill", divider="gray")
 st.markdown(
     "With many query tokens at once, keys and values rebuilt once serve all of them, while the"
     " absorbed form pays its wider scores for each."
 )
-sections.prefill(dims)
+algebra.prefill(dims)
