@@ -71,13 +71,13 @@ def test_trials_decide_rope_width_and_rates(logs):
 
 def test_stages_end_with_the_other_seeds_and_a_finished_run_is_known(logs):
     finish_trials(logs, {})
-    trials, rates, first, swapped, second = stages([0, 1])
+    trials, rates, swapped, first, second = stages([0, 1])
     assert len(trials) == 6
     assert len(rates) == 3
     assert {run.seed for run in first + swapped} == {0}
     assert {run.seed for run in second} == {1}
     assert len({run.geometry.d_ff for run in swapped}) == 1
-    assert len({run.name for run in trials + rates + first + swapped + second}) == 6 + 2 + 24
+    assert len({run.name for run in trials + rates + first + swapped + second}) == 6 + 2 + 7 + 16
     assert first[0].score is None
     logs(first[0], 2.5)
     assert first[0].score == 2.5
@@ -92,5 +92,6 @@ def test_collecting_takes_what_has_finished(logs, tmp_path):
     (member,) = record["members"]
     assert member["geometry"]["name"] == "mha"
     assert [run["nats_per_token"] for run in member["runs"]] == [2.4, 2.5]
-    assert record["swapped"] == []
+    (swapped,) = record["swapped"]
+    assert swapped["geometry"]["d_ff"] == 341
     assert (record["stories"], record["scored_tokens"], len(record["trials"])) == (3, 9, 8)

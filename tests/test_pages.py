@@ -150,14 +150,14 @@ def test_the_claims_page_judges_by_the_sidebars_numbers():
     app = claims_page()
     assert not app.exception
     assert any("56.9 times" in text.value for text in app.markdown)
-    app.number_input(key="n_heads").set_value(64).run()
+    app.number_input(key="claim_n_heads").set_value(64).run()
     assert not app.exception
     assert any("28.4 times" in text.value for text in app.markdown)
 
 
 def test_the_claims_page_refuses_in_place_and_keeps_the_last_numbers():
-    app = claims_page(n_heads=64)
-    app.number_input(key="qk_rope_head_dim").set_value(3).run()
+    app = claims_page(claim_n_heads=64)
+    app.number_input(key="claim_qk_rope_head_dim").set_value(3).run()
     assert not app.exception
     assert app.error[0].value.startswith("qk_rope_head_dim: expected an even number")
     assert any("28.4 times" in text.value for text in app.markdown)
@@ -201,9 +201,9 @@ def test_other_dims_warn_where_they_teach_the_opposite():
     app = absorption_page()
     app.selectbox(key="dims").set_value("other dims").run()
     assert not app.warning
-    app.number_input(key="qk_nope_head_dim").set_value(16).run()
+    app.number_input(key="own_qk_nope_head_dim").set_value(16).run()
     assert "teach the opposite" in app.warning[0].value
-    app.number_input(key="n_heads").set_value(0).run()
+    app.number_input(key="own_n_heads").set_value(0).run()
     assert app.error[0].value.startswith("n_heads: expected a whole number")
     assert not app.exception
 

@@ -140,6 +140,8 @@ def member_runs(purpose: str, seed: int) -> Iterator[Run]:
         run = Run(purpose, matched(name, attention), TOKENS, rate, seed)
         if purpose == "swap":
             run = replace(run, geometry=model(name, attention, MHA_D_FF), tokens=TRIAL_TOKENS)
+        if purpose == "swap" and name == "mha":
+            run = rate_trials("mha")[rate]  # MHA with its own feed-forward has been tried already
         yield run
 
 
@@ -148,8 +150,8 @@ def stages(seeds: list[int]) -> Iterator[list[Run]]:
     yield [*rope_trials().values(), *rate_trials("mha").values()]
     yield list(rate_trials("mla").values())
     first, *others = seeds
-    yield list(member_runs("member", first))
     yield list(member_runs("swap", first))
+    yield list(member_runs("member", first))
     for seed in others:
         yield list(member_runs("member", seed))
 

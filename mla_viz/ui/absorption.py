@@ -51,10 +51,12 @@ def _own_dims() -> MLAGeometry:
     """Numbers for every dim, begun at the lesson's; what is not legal is said beside them."""
     names = ("d_model", "n_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     values = {
-        name: st.number_input(name, 0, value=getattr(GEOMETRY, name), key=name, bind="query-params")
+        name: st.number_input(
+            name, 0, value=getattr(GEOMETRY, name), key=f"own_{name}", bind="query-params"
+        )
         for name in (*names, "kv_lora_rank")
     }
-    rank = st.number_input("q_lora_rank (0: none)", 0, key="q_lora_rank", bind="query-params")
+    rank = st.number_input("q_lora_rank (0: none)", 0, key="own_q_lora_rank", bind="query-params")
     try:
         st.session_state.own_dims = MLAGeometry(**values, q_lora_rank=rank or None)
     except ValueError as error:

@@ -38,7 +38,7 @@ def chosen_inputs() -> Inputs:
                 min_value=0,
                 value=field.default,
                 step=1,
-                key=field.name,
+                key=f"claim_{field.name}",
                 bind="query-params",
             )
             for field in fields(Inputs)

@@ -56,16 +56,22 @@ class Sidebar:
             self._main()
             self.progress = st.empty()
             more = st.expander("More", key="more", on_change="rerun")
-            if (
-                more.open
-                or self._source == "synthetic"
-                or any(name in st.query_params for name in MORE)
-            ):
+            if more.open or self._source == "synthetic" or self._chosen_before():
                 with more:
                     self._sides()
                     self._geometry()
                     self._sampling()
+                starts = {name: self._start.get(name, getattr(DEFAULT, name)) for name in MORE}
+                st.session_state.more_chosen = any(
+                    self.values[name] != start for name, start in starts.items()
+                )
             self._rest = st.empty()
+
+    @staticmethod
+    def _chosen_before() -> bool:
+        """Whether anything under "More" was chosen: in the address, or before another page."""
+        in_address = any(name in st.query_params for name in MORE)
+        return in_address or st.session_state.get("more_chosen", False)
 
     def settings(self) -> Settings:
         """What the widgets say.
@@ -159,7 +165,7 @@ class Sidebar:
         """A select box whose option's name, not its label, is in the URL (`bind` takes labels)."""
         chosen = st.session_state.get(field, st.query_params.get(field))
         st.session_state[field] = chosen if chosen in options else default
-        value = st.selectbox(label, options, format_func=show, key=field)
+        value = st.selectbox(label, options, format_func=show, key=field, persist_state="session")
         if value != default:
             st.query_params[field] = value
         elif field in st.query_params:

@@ -70,4 +70,24 @@ def test_a_number_changes_which_claims_survive(visit, app_url):
     heads.fill("64")
     heads.press("Enter")
     visit.page.get_by_role("heading", name="28.4 times").first.wait_for()
-    assert "n_heads=64" in visit.page.url
+    assert "claim_n_heads=64" in visit.page.url
+
+
+def test_settings_wait_while_another_page_is_read(visit, app_url):
+    visit.open(app_url + "?heads=5&seed=3&right=mla_merged&prompt=The+cat")
+    visit.player.get_by_label("Step", exact=True).fill("4")
+    visit.page.wait_for_function("location.search.includes('step=4&')")
+    before = visit.value("left-bytes")
+    visit.page.get_by_role("link", name="Claims").first.click()
+    visit.page.get_by_role("heading", name=PAGES["claims"]).wait_for()
+    visit.settle()
+    visit.page.get_by_role("link", name="Decode").first.click()
+    visit.page.wait_for_selector("[data-testid=player][data-steps]")
+    visit.settle()
+    assert visit.page.get_by_label("Prompt").input_value() == "The cat"
+    assert visit.page.get_by_role("slider", name="Heads").input_value() == "5"
+    assert visit.step == 4
+    visit.page.get_by_text("More", exact=True).click()
+    assert visit.page.get_by_role("slider", name="Seed").input_value() == "3"
+    assert "right=mla_merged" in visit.page.url
+    assert visit.value("left-bytes") == before

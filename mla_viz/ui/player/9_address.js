@@ -1,13 +1,16 @@
 // The address: `step`, `layer`, `head` and `speed` in the page's URL. The step is the index of its token,
 // from zero as on the chips; layers and heads count from one as in their menus.
-// It knows the query string and leaves every other parameter, and the history's state, as they are.
+// It knows the query string and leaves every other parameter, and the history's state, as they are. The
+// tab remembers the last place too, since another page of the app drops these parameters from the URL.
 
 const ADDRESS_PAUSE_MS = 260;
+const MEMORY = "mla-viz-place";
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
 /** Step, layer and head from zero (undefined where absent or no number), and the speed's name. */
 function readAddress() {
-  const query = new URLSearchParams(window.location.search);
+  const here = new URLSearchParams(window.location.search);
+  const query = here.has("step") ? here : new URLSearchParams(remembered() ?? "");
   const index = (name, first) => {
     const value = Number.parseInt(query.get(name), 10);
     return Number.isNaN(value) ? undefined : value - first;
@@ -19,11 +22,22 @@ function readAddress() {
   };
 }
 
+/** What this tab showed last; nothing where the browser keeps no storage. */
+function remembered(words) {
+  try {
+    if (words !== undefined) window.sessionStorage.setItem(MEMORY, words);
+    return window.sessionStorage.getItem(MEMORY);
+  } catch {
+    return null;
+  }
+}
+
 function writeAddress({ step, layer, head, speedName }) {
   const values = { step, layer: layer + 1, head: head + 1, speed: speedName };
   const { search, pathname, hash } = window.location;
   const others = search.slice(1).split("&").filter((pair) => pair && !(pair.split("=")[0] in values));
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
+  remembered(own.join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;
   if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
 }
