@@ -106,7 +106,7 @@ class Claim:
     verdict: str
     say_instead: str
     source: str
-    inputs: dict[str, int]
+    inputs: dict[str, int | float]
 
 
 def v2_elems(i: Inputs) -> int:
@@ -235,6 +235,11 @@ HOLDS: dict[str, Callable[[Inputs], bool]] = {
     "queries_share_latent": lambda _: False,  # two matrices, W_DQ and W_DKV, whatever their width
     "w_uv_into_logits": lambda _: False,  # a residual stream and a norm stand between
 }
+PUBLISHED: dict[str, dict[str, int | float]] = {
+    "throughput_ratio": {"published_ratio": V2_THROUGHPUT_RATIO},
+    "six_times_faster": {"published_ratio": V2_THROUGHPUT_RATIO},
+    "mla_beats_mha": {"published_cells": len(mla_gains())},
+}
 
 
 def _digits(number: float | int) -> int:
@@ -259,10 +264,14 @@ def _judged(entry: dict[str, Any], i: Inputs) -> Claim:
     else:
         holds = HOLDS[entry["id"]](i)
     right = CONDITIONAL if entry.pop("condition") else RIGHT
-    used = {name: getattr(i, name) for name in entry.pop("inputs").split()}
+    used = {name: getattr(i, name) for name in entry.pop("inputs", "").split()}
     say = entry.pop("say_instead").format(value=value, **used, **asides(i))
     return Claim(
-        value=value, verdict=right if holds else WRONG, say_instead=say, inputs=used, **entry
+        value=value,
+        verdict=right if holds else WRONG,
+        say_instead=say,
+        inputs=used | PUBLISHED.get(entry["id"], {}),
+        **entry,
     )
 
 
