@@ -156,7 +156,7 @@ def stage_matrices(lesson: Lesson) -> dict[str, Matrix]:
         Matrix("C_KV", lesson.C_KV, CACHED, WORDS),
         Matrix("K_R", lesson.K_R, CACHED, WORDS),
         Matrix("W_UK head 1", lesson.W_UK[0], FIXED),
-        Matrix("q~ head 1", lesson.q_latent[0], PASSING),
+        Matrix("q·W_UKᵀ head 1", lesson.q_latent[0], PASSING),
         Matrix("content part", lesson.content[:, 0], PASSING, heads),
         Matrix("position part", lesson.position[:, 0], PASSING, heads),
         Matrix("scores", lesson.scores[:, 0], PASSING, heads),

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mla_viz.catalog import MODELS
+from mla_viz.cost import brackets, cache_elems, operations
 from mla_viz.lesson import (
     GEOMETRY,
     WORDS,
@@ -93,6 +95,8 @@ def test_every_stage_has_its_matrices_and_its_line_of_code():
     for stage in prose()["step"]:
         assert set(stage["matrices"]) <= set(shown)
         assert code_line(stage["file"], stage["code"]) > 1
+        counted = {op.name for op in operations("mla_absorbed", GEOMETRY, 5, 1)}
+        assert set(stage["operations"]) <= counted
     assert [len(prose()[kind]) for kind in ("before", "step")] == [9, 8]
 
 
@@ -100,3 +104,8 @@ def test_every_question_has_its_answer_among_the_options():
     for entry in prose()["question"]:
         assert entry["answer"] in entry["options"]
         assert entry["reason"]
+    answers = {entry["before"]: entry["answer"] for entry in prose()["question"]}
+    assert answers["append"] == str(cache_elems("mla_absorbed", GEOMETRY))
+    first, second = brackets(MODELS["DeepSeek-V3"].attention, 100_000)["scores"]
+    assert answers["bracket"] == first.formula
+    assert first.flops < second.flops

@@ -218,19 +218,22 @@ def code_line(file: str, code: str) -> int:
 
 
 def _ledger(stage: dict[str, Any], g: MLAGeometry) -> None:
-    if not stage["operation"]:
+    """The stage's products, with shapes and FLOPs, in the lesson and at the dims chosen."""
+    if not stage["operations"]:
         st.caption("No matrix product: nothing is counted.")
         return
-    for label, geometry, tokens in (
-        ("here", GEOMETRY, len(WORDS)),
-        ("at the dims chosen", g, 4096),
-    ):
-        line = next(
-            op
-            for op in operations("mla_absorbed", geometry, tokens, 1)
-            if op.name == stage["operation"]
-        )
-        st.caption(
-            f"{label}, {tokens:,} words cached: {line.formula}, {line.batch}×({line.rows:,}×"
-            f"{line.inner:,})·({line.inner:,}×{line.columns:,}), {flops_text(line.flops)}"
-        )
+    rows = []
+    for label, geometry, tokens in (("in the lesson", GEOMETRY, len(WORDS)), ("chosen", g, 4096)):
+        for line in operations("mla_absorbed", geometry, tokens, 1):
+            if line.name in stage["operations"]:
+                heads = f"{line.batch}×" if line.batch > 1 else ""
+                shapes = f"({line.rows:,}×{line.inner:,})·({line.inner:,}×{line.columns:,})"
+                rows.append(
+                    {
+                        "dims": f"{label}, {tokens:,} words cached",
+                        "product": line.formula,
+                        "shapes": heads + shapes,
+                        "FLOPs": flops_text(line.flops),
+                    }
+                )
+    st.table(rows)

@@ -26,7 +26,7 @@ def three_flows(g: MLAGeometry) -> None:
             "flow": flow.label,
             "cached a token": flow.cache_elems,
             "FLOPs of a step": flops_text(flow.flops),
-            "made and thrown away": f"{flow.working_elems:,} elements",
+            "made and thrown away, 16 bits": f"{flow.working_elems * 2 / 1e6:,.4g} MB",
         }
         for flow in flows(g, tokens)
     ]
