@@ -48,7 +48,8 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind, default=field.default, help=f"{field.default}")
+            start = "the source's own" if field.default is None else f"{field.default!r}"
+            parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
