@@ -140,10 +140,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Family:
-    """All members, the trials before them, and the members with one feed-forward for all."""
+    """All members, the trials before them, and the members with one feed-forward for all.
+
+    `planned` counts the members there will be once all are trained.
+    """
 
     tokens: int
     trial_tokens: int
+    planned: int
     stories: int
     scored_tokens: int
     members: tuple[Member, ...]
@@ -183,6 +187,7 @@ def load_family() -> Family:
     return Family(
         tokens=record["tokens"],
         trial_tokens=record["trial_tokens"],
+        planned=record["planned"],
         stories=record["stories"],
         scored_tokens=record["scored_tokens"],
         members=tuple(map(_member, record["members"])),

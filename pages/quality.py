@@ -13,6 +13,11 @@ st.caption(
     f"{len(family.members)} small language models, trained alike but for their attention: same"
     " text, order of data, schedule and number of parameters."
 )
+if len(family.members) < family.planned:
+    st.info(
+        f"{len(family.members)} of {family.planned} models have finished training. The others join"
+        " as they finish (`make family`)."
+    )
 sections.comparison(family)
 
 st.subheader("One model at every size", anchor=False)

@@ -97,7 +97,7 @@ def small_family(tmp_path, monkeypatch):
         runs = [seed_score(0, 2.0), seed_score(1, 2.2)]
         records.append({"geometry": asdict(geometry), "lr_scale": 1.0, "runs": runs})
     trials = [{"name": "mha", "lr_scale": 0.5, "nats_per_token": 3.0}]
-    results = {"tokens": 100, "trial_tokens": 25, "stories": 2, "scored_tokens": 50}
+    results = {"tokens": 100, "trial_tokens": 25, "planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}
     (tmp_path / "family.json").write_text(json.dumps(results))
     monkeypatch.setattr(family, "FAMILY_FILE", tmp_path / "family.json")

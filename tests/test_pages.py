@@ -125,6 +125,7 @@ def test_the_quality_page_shows_every_member_and_its_words():
     app = quality_page(story="The cat")
     assert not app.exception
     assert not app.error
+    assert app.info[0].value.startswith("4 of 5 models")
     told = [text.value for text in app.text]
     assert len(told) == 4
     assert all(text.startswith("The cat") for text in told)

@@ -75,6 +75,7 @@ def main() -> None:
     record = {
         "tokens": TOKENS,
         "trial_tokens": TRIAL_TOKENS,
+        "planned": len(list(member_runs("member", SEEDS[0]))),
         **scored_text(),
         "trials": trial_records(),
         "members": members,

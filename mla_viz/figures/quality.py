@@ -115,7 +115,7 @@ def likeness_figure(family: Family, dark: bool) -> go.Figure:
     ]
     figure = go.Figure(dots)
     figure.update_xaxes(title="mean linear CKA between heads", range=[0, 1.04])
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(range=[len(labels) - 0.4, -0.6])
     figure.update_layout(
         height=60 + 34 * len(labels),
         margin={"l": 0, "r": 0, "t": 30, "b": 0},

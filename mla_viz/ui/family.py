@@ -58,13 +58,16 @@ def _against_mha(family: Family) -> str:
 
 
 def _table(members: tuple[Member, ...]) -> list[dict[str, object]]:
+    """A row a member; spread only where there is one."""
+    spreads = [m.std(LOSS) for m in members]
+    shown = any(spread is not None for spread in spreads)
     return [
         {
             "model": m.label,
             "cached a token and layer": m.cache_elems,
             "KiB at 256 tokens, float16": round(m.cache_bytes(256) / 1024, 1),
             "nats/token": round(m.mean(LOSS), 3),
-            "±": None if m.std(LOSS) is None else round(m.std(LOSS), 3),
+            **({"±": spread and round(spread, 3)} if shown else {}),
             "bits/byte": round(m.mean("bits_per_byte"), 3),
             "repeated pairs": round(m.mean("repeated"), 3),
             "new pairs": round(m.mean("novel"), 3),
@@ -73,7 +76,7 @@ def _table(members: tuple[Member, ...]) -> list[dict[str, object]]:
             "MFLOP, last token": round(m.flops(m.geometry.context) / 1e6, 2),
             "seeds": len(m.runs),
         }
-        for m in members
+        for m, spread in zip(members, spreads, strict=True)
     ]
 
 
