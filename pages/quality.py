@@ -50,5 +50,7 @@ st.markdown(
     " even had more parameters at work for a token, 25.0 billion against 21.5."
 )
 sections.published()
-with st.expander("How these models were trained"):
-    sections.protocol(family)
+how = st.expander("How these models were trained", key="protocol", on_change="rerun")
+if how.open:
+    with how:
+        sections.protocol(family)

@@ -130,7 +130,7 @@ def test_the_quality_page_shows_every_member_and_its_words():
     assert len(told) == 4
     assert all(text.startswith("The cat") for text in told)
     assert any("no measurable difference" in text.value for text in app.markdown)
-    assert list(app.dataframe[0].value["model"]) == ["MHA", "GQA-2", "MQA", "MLA-8"]
+    assert list(app.table[0].value["model"]) == ["MHA", "GQA-2", "MQA", "MLA-8"]
 
 
 @pytest.mark.usefixtures("small_family")

@@ -37,7 +37,7 @@ def comparison(family: Family) -> None:
         f"**{worst.label}** loses {difference(worst, best)} than **{best.label}**, the largest"
         f" distance here; {seeds_words(family)}. " + _against_mha(family)
     )
-    st.dataframe(_table(family.members), hide_index=True, width="stretch")
+    st.table(_table(family.members))
 
 
 def _chart_words(family: Family) -> str:
@@ -135,7 +135,7 @@ def published() -> None:
         }
         for row in ABLATIONS
     ]
-    st.dataframe(rows, hide_index=True, width="stretch")
+    st.table(rows)
 
 
 def protocol(family: Family) -> None:
@@ -154,10 +154,10 @@ def protocol(family: Family) -> None:
         {"model": t.name, "learning rate": f"x{t.lr_scale:g}", "nats/token": t.nats_per_token}
         for t in family.trials
     ]
-    st.dataframe(trials, hide_index=True)
+    st.table(trials)
     if family.swapped:
         st.markdown(
             f"**Attention swapped and nothing else changed**: the feed-forward of MHA for all,"
             f" {family.trial_tokens / 1e6:.0f}M tokens, one seed."
         )
-        st.dataframe(_table(family.swapped), hide_index=True, width="stretch")
+        st.table(_table(family.swapped))
