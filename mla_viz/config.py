@@ -196,6 +196,8 @@ def mechanism_of(attention: MLAGeometry | GQAGeometry) -> str:
     return {1: "mqa", attention.n_heads: "mha"}.get(attention.n_kv_heads, "gqa")
 
 
-def attention_from(fields: dict[str, Any]) -> MLAGeometry | GQAGeometry:
-    """The geometry whose fields a file holds."""
-    return (GQAGeometry if "n_kv_heads" in fields else MLAGeometry)(**fields)
+def geometry_from(record: dict[str, Any]) -> ModelGeometry:
+    """The geometry whose fields a file holds, `attention` nested."""
+    attention = record["attention"]
+    kind = GQAGeometry if "n_kv_heads" in attention else MLAGeometry
+    return ModelGeometry(**(record | {"attention": kind(**attention)}))

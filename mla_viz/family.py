@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from mla_viz.config import GQAGeometry, ModelGeometry, attention_from, mechanism_of
+from mla_viz.config import GQAGeometry, ModelGeometry, geometry_from, mechanism_of
 from mla_viz.cost import cache_elems, model_flops, model_params
 
 FAMILY_FILE = Path(__file__).parent / "data" / "family.json"
@@ -205,8 +205,7 @@ def shipped_members() -> tuple[str, ...]:
 
 
 def _member(record: dict[str, Any]) -> Member:
-    fields = dict(record["geometry"])
-    geometry = ModelGeometry(attention=attention_from(fields.pop("attention")), **fields)
+    geometry = geometry_from(record["geometry"])
     runs = tuple(SeedScore(**run) for run in record["runs"])
     return Member(geometry.name, _label(geometry), geometry, record["lr_scale"], runs)
 

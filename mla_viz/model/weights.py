@@ -17,7 +17,7 @@ from mla_viz.attention.weights import (
     random_gqa,
     random_mla,
 )
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, attention_from, check_int
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, check_int, geometry_from
 from mla_viz.family import load_family
 from mla_viz.model.decoder import BlockWeights, ModelWeights
 
@@ -33,10 +33,9 @@ def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
     if not file.exists():
         raise ValueError(f"source: expected the weights {file}, which are missing")
     with safe_open(file, framework="pt") as content:
-        fields = json.loads(content.metadata()["geometry"])
+        geometry = geometry_from(json.loads(content.metadata()["geometry"]))
         tensors = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-    attention = attention_from(fields.pop("attention"))
-    return ModelGeometry(attention=attention, **fields), tensors
+    return geometry, tensors
 
 
 def shipped_file() -> Path:
