@@ -85,12 +85,21 @@ def test_sizes_change_what_the_model_says(tiny_trained):
 
 
 @pytest.mark.parametrize("seq", [5, 64, 150])
-def test_blocked_attention_equals_pytorch(seq):
+def test_blocked_attention_and_its_gradients_equal_pytorchs(seq):
     generator = torch.Generator().manual_seed(0)
-    q, k = torch.randn(2, 2, 3, seq, 12, generator=generator)
-    v = torch.randn(2, 3, seq, 7, generator=generator)
+    q, k, v, d_out = (
+        torch.randn(2, 3, seq, width, generator=generator, dtype=torch.float64, requires_grad=True)
+        for width in (12, 12, 7, 7)
+    )
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
-    torch.testing.assert_close(causal_attention(q, k, v), expected, rtol=1e-4, atol=1e-5)
+    ours = causal_attention(q, k, v)
+    torch.testing.assert_close(ours, expected)
+    for grad, reference in zip(
+        torch.autograd.grad(ours, (q, k, v), d_out),
+        torch.autograd.grad(expected, (q, k, v), d_out),
+        strict=True,
+    ):
+        torch.testing.assert_close(grad, reference)
 
 
 # The optimizer

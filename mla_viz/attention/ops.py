@@ -58,10 +58,8 @@ def rotate(
     """
     if x.shape[-1] == 0:
         return x
-    even, odd = x[..., 0::2], x[..., 1::2]
-    cos, sin = rope
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    pairs = torch.view_as_complex(wide(x).unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * torch.complex(*rope)).flatten(-2).to(x.dtype)
 
 
 def causal_softmax(scores: Float[Tensor, "*lead seq total"]) -> Float[Tensor, "*lead seq total"]:
