@@ -11,7 +11,8 @@ family = load_family()
 st.header("What the small cache costs", anchor=False)
 st.caption(
     f"{len(family.members)} small language models, trained alike but for their attention: same"
-    " text, order of data, schedule and number of parameters."
+    " text, order of data, schedule and number of parameters. A million parameters and five"
+    " megabytes of children's stories: no evidence about models a thousand times larger."
 )
 if len(family.members) < family.planned:
     st.info(
@@ -20,37 +21,17 @@ if len(family.members) < family.planned:
     )
 sections.comparison(family)
 
-st.subheader("One model at every size", anchor=False)
-st.caption(
-    "The model of the Decode page works at every setting of its sliders. This is its loss at each."
-)
-sections.slider_map()
-
-st.subheader("Do the heads share content?", anchor=False)
-st.markdown(
-    "In MQA all heads read one key and one value. In MLA they read one latent, but each through"
-    " its own matrix. Linear CKA ([Kornblith et al., 2019](https://arxiv.org/abs/1905.00414)) tells"
-    " how alike two heads' keys or values are over real tokens: 1 is the same up to rotation and"
-    " scale. Keys are taken as they are scored, after RoPE; MLA's RoPE key, which all heads share"
-    " by design, is left out."
-)
-sections.likeness(family)
-
-st.subheader("The same prompt, continued by each", anchor=False)
-st.caption("One seed for all, temperature 0.7, top-k 40, 48 tokens.")
-sections.continuations(family)
-
-st.subheader("How far this reaches", anchor=False)
-st.markdown(
-    "These models have a million parameters and read five megabytes of children's stories. They"
-    " show how the mechanisms trade cache for loss **here**, at this size and width of heads. They"
-    " are no evidence about models a thousand times larger. For those there are the comparisons"
-    " that DeepSeek published, in percent of benchmark questions answered: MLA is above MHA in"
-    " seven of eight cells, and below it in one (C-Eval of the small models). The large MHA model"
-    " even had more parameters at work for a token, 25.0 billion against 21.5."
-)
-sections.published()
-how = st.expander("How these models were trained", key="protocol", on_change="rerun")
-if how.open:
-    with how:
-        sections.protocol(family)
+# Only the open tab is built: all of them at once would hold up the chart above by two seconds.
+SECTIONS = {
+    "All figures": sections.figures,
+    "Every setting": sections.slider_map,
+    "Likeness of heads": sections.likeness,
+    "One prompt": sections.continuations,
+    "How far this reaches": sections.published,
+    "How they were trained": sections.protocol,
+}
+tabs = st.tabs(list(SECTIONS), key="section", on_change="rerun", bind="query-params")
+for tab, show in zip(tabs, SECTIONS.values(), strict=True):
+    if tab.open:
+        with tab:
+            show(family)

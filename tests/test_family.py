@@ -125,7 +125,7 @@ def test_members_have_one_budget():
     assert len(sizes) == 8
 
 
-@pytest.mark.parametrize("name", ["mha", "gqa-2", "mqa", "mla-8", "mla-16", "mla-32", "mla-64"])
+@pytest.mark.parametrize("name", list(members(16)))
 def test_the_committed_scores_are_those_of_the_shipped_weights(name):
     corpus = os.environ.get("MLA_VIZ_CORPUS")
     if not corpus:

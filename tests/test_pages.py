@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -121,21 +123,46 @@ def quality_page(**query):
 
 
 @pytest.mark.usefixtures("small_family")
-def test_the_quality_page_shows_every_member_and_its_words():
-    app = quality_page(story="The cat")
+def test_the_quality_page_shows_every_member_and_what_they_say():
+    app = quality_page()
     assert not app.exception
     assert not app.error
     assert app.info[0].value.startswith("4 of 5 models")
+    rows = re.findall(r"scope='row'[^>]*>([^<]+)", app.get("html")[0].proto.body)
+    assert rows == ["MHA", "GQA-2", "MQA", "MLA-8"]
+    said = app.markdown[0].value
+    assert "MHA against MHA" not in said
+    assert "**At no more cache than GQA-2** (32 elements): MLA-8 with 12, no measurable" in said
+    assert "MLA-8 +0.00 and +0.00 nats/token" in said
+
+
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize(
+    ("section", "shows"),
+    [
+        ("Likeness of heads", "Linear CKA"),
+        ("How far this reaches", "DeepSeek"),
+        ("How they were trained", "Attention swapped"),
+    ],
+)
+def test_the_sections_of_the_quality_page_open_by_a_link(section, shows):
+    app = quality_page(section=section)
+    assert not app.exception
+    assert any(shows in text.value for text in app.markdown)
+
+
+@pytest.mark.usefixtures("small_family")
+def test_every_member_continues_the_readers_prompt():
+    app = quality_page(section="One prompt", story="The cat")
+    assert not app.exception
     told = [text.value for text in app.text]
     assert len(told) == 4
     assert all(text.startswith("The cat") for text in told)
-    assert any("no measurable difference" in text.value for text in app.markdown)
-    assert list(app.table[0].value["model"]) == ["MHA", "GQA-2", "MQA", "MLA-8"]
 
 
 @pytest.mark.usefixtures("small_family")
 def test_the_quality_page_refuses_an_empty_prompt_in_place():
-    app = quality_page(story=" ")
+    app = quality_page(section="One prompt", story=" ")
     assert not app.exception
     assert app.error[0].value.startswith("prompt: expected some text")
 

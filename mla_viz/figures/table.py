@@ -1,0 +1,27 @@
+"""Records as an HTML table of figures: quick to paint, read by screen readers. Knows only text."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+_CELL = "padding:4px 10px;border-bottom:1px solid color-mix(in srgb, currentColor 15%, transparent)"
+
+
+def table_html(rows: Sequence[Mapping[str, str]]) -> str:
+    """A row a record: the first field heads it, the others stand right; scrolls where too wide."""
+    names, *_ = map(list, rows)
+    head = "".join(_cell("th scope='col'", name, i) for i, name in enumerate(names))
+    body = "".join(f"<tr>{_row(list(row.values()))}</tr>" for row in rows)
+    style = "border-collapse:collapse;font-size:0.875rem;font-variant-numeric:tabular-nums"
+    return (
+        f"<div style='overflow-x:auto' tabindex='0'><table style='{style}'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(texts: Sequence[str]) -> str:
+    return "".join(_cell("td" if i else "th scope='row'", text, i) for i, text in enumerate(texts))
+
+
+def _cell(tag: str, text: str, place: int) -> str:
+    style = f"{_CELL};text-align:{'right' if place else 'left'}"
+    return f"<{tag} style='{style}'>{escape(text)}</{tag.split()[0]}>"
