@@ -135,6 +135,7 @@ class Trial:
 
     name: str
     lr_scale: float
+    seed: int
     nats_per_token: float
 
 
@@ -161,6 +162,13 @@ class Family:
             if not edge or member.mean(LOSS) < edge[-1].mean(LOSS):
                 edge.append(member)
         return edge
+
+    def trial_spreads(self) -> dict[str, float]:
+        """Standard deviation over the seeds of the trials that were made with more than one."""
+        losses: dict[tuple[str, float], list[float]] = {}
+        for trial in self.trials:
+            losses.setdefault((trial.name, trial.lr_scale), []).append(trial.nats_per_token)
+        return {name: stdev(found) for (name, _), found in losses.items() if len(found) > 1}
 
     def extremes(self) -> tuple[Member, Member]:
         """The members with the least and with the largest mean loss."""

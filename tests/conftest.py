@@ -96,7 +96,10 @@ def small_family(tmp_path, monkeypatch):
         save_file(tensors, tmp_path / f"{name}.safetensors", metadata=metadata)
         runs = [seed_score(0, 2.0), seed_score(1, 2.2)]
         records.append({"geometry": asdict(geometry), "lr_scale": 1.0, "runs": runs})
-    trials = [{"name": "mha", "lr_scale": 0.5, "nats_per_token": 3.0}]
+    trials = [
+        {"name": "mha", "lr_scale": 0.5, "seed": seed, "nats_per_token": nats}
+        for seed, nats in enumerate((3.0, 3.1, 3.2))
+    ]
     results = {"tokens": 100, "trial_tokens": 25, "planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}
     (tmp_path / "family.json").write_text(json.dumps(results))

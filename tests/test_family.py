@@ -40,6 +40,12 @@ def test_means_and_spreads_are_over_seeds(small_family):
     assert replace(member, runs=member.runs[:1]).std("nats_per_token") is None
 
 
+@pytest.mark.usefixtures("small_family")
+def test_trials_with_several_seeds_have_a_spread():
+    assert load_family().trial_spreads() == {"mha": pytest.approx(0.1)}
+    assert replace(load_family(), trials=load_family().trials[:1]).trial_spreads() == {}
+
+
 @pytest.mark.parametrize("name", list(SMALL_FAMILY))
 def test_a_loaded_member_is_the_trained_one(small_family, name):
     tokens = torch.randint(2048, (2, 30), generator=torch.Generator().manual_seed(0))

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from mla_viz.family import ONE_SEED_NOISE as NOISE
 from train import collect
 from train import family as plan
 from train import run as train_run
-from train.family import NOISE, Run, chosen, grouped, matched, member_runs, stages
+from train.family import Run, chosen, grouped, matched, member_runs, stages
 
 
 @pytest.fixture
@@ -71,13 +72,20 @@ def test_trials_decide_rope_width_and_rates(logs):
 
 def test_stages_end_with_the_other_seeds_and_a_finished_run_is_known(logs):
     finish_trials(logs, {})
-    trials, rates, swapped, first, second = stages([0, 1])
+    trials, rates, short, first, second = stages([0, 1])
+    swapped, spread = short[:8], short[8:]
     assert len(trials) == 6
     assert len(rates) == 3
     assert {run.seed for run in first + swapped} == {0}
     assert {run.seed for run in second} == {1}
+    assert [(run.geometry.name, run.seed) for run in spread] == [
+        ("mha", 1),
+        ("mha", 2),
+        ("mla-32-rope8", 1),
+        ("mla-32-rope8", 2),
+    ]
     assert len({run.geometry.d_ff for run in swapped}) == 1
-    assert len({run.name for run in trials + rates + first + swapped + second}) == 6 + 2 + 7 + 16
+    assert len({run.name for run in trials + rates + first + short + second}) == 6 + 2 + 7 + 4 + 16
     assert first[0].score is None
     logs(first[0], 2.5)
     assert first[0].score == 2.5

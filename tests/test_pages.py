@@ -143,6 +143,7 @@ def test_the_quality_page_shows_every_member_and_what_they_say():
         ("Likeness of heads", "Linear CKA"),
         ("How far this reaches", "DeepSeek"),
         ("How they were trained", "Attention swapped"),
+        ("How they were trained", "mha 0.100"),
     ],
 )
 def test_the_sections_of_the_quality_page_open_by_a_link(section, shows):

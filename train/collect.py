@@ -19,6 +19,7 @@ from train.family import (
     member_runs,
     rate_trials,
     rope_trials,
+    spread_trials,
 )
 from train.run import write_json
 
@@ -45,11 +46,16 @@ def finished_members(purpose: str, seeds: Iterable[int]) -> list[dict[str, Any]]
 
 
 def trial_records() -> list[dict[str, Any]]:
-    """Every trial, by name and rate."""
+    """Every finished trial, by name, rate and seed."""
     trials = [*rope_trials().values(), *rate_trials("mha").values(), *rate_trials("mla").values()]
-    by_name = {run.name: run for run in trials}
+    by_name = {run.name: run for run in [*trials, *spread_trials()] if run.score is not None}
     return [
-        {"name": run.geometry.name, "lr_scale": run.lr_scale, "nats_per_token": run.score}
+        {
+            "name": run.geometry.name,
+            "lr_scale": run.lr_scale,
+            "seed": run.seed,
+            "nats_per_token": run.score,
+        }
         for run in by_name.values()
     ]
 

@@ -21,6 +21,7 @@ import torch
 from mla_viz.config import VOCAB_SIZE, GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import model_params
 from mla_viz.evaluate import score_stories
+from mla_viz.family import ONE_SEED_NOISE
 from mla_viz.likeness import head_likeness
 from mla_viz.model.weights import load_weights
 from mla_viz.recall import name_recall
@@ -30,10 +31,10 @@ from train.run import CHECKPOINTS, LOGS, Recipe, Training, write_json
 
 TOKENS = 8_000_000
 TRIAL_TOKENS = TOKENS // 4
-NOISE = 0.02  # nats per token: what another seed may change
 LIKENESS_STORIES = 40
 RATES = (1.0, 0.5, 2.0)  # the recipe's own first
 ROPE_WIDTHS = (8, 16, 32)  # the least cache first
+SPREAD_SEEDS = (1, 2)
 MHA_D_FF = 341
 Setting = TypeVar("Setting")
 D_MODEL, HEADS, HEAD_DIM, ROPE_THETA = 128, 8, 16, 1000.0
@@ -129,19 +130,30 @@ def rate_trials(kind: str) -> dict[float, Run]:
 def chosen(trials: dict[Setting, Run]) -> Setting:
     """The first setting whose loss is within noise of the best; all trials must have finished."""
     best = min(run.score for run in trials.values())
-    return next(setting for setting, run in trials.items() if run.score < best + NOISE)
+    return next(setting for setting, run in trials.items() if run.score < best + ONE_SEED_NOISE)
+
+
+def tried(kind: str) -> Run:
+    """The trial of MHA or MLA-32 that was chosen."""
+    trials = rate_trials(kind)
+    return trials[chosen(trials)]
+
+
+def spread_trials() -> list[Run]:
+    """The chosen trials with other seeds: how far one training may lie from another."""
+    return [replace(tried(kind), seed=seed) for kind in ("mha", "mla") for seed in SPREAD_SEEDS]
 
 
 def member_runs(purpose: str, seed: int) -> Iterator[Run]:
     """Every member, parameters matched; or with MHA's feed-forward, at a quarter of the tokens."""
-    rates = {kind: chosen(rate_trials(kind)) for kind in ("mha", "mla")}
+    rates = {kind: tried(kind).lr_scale for kind in ("mha", "mla")}
     for name, attention in members(chosen(rope_trials())).items():
         rate = rates["mla" if isinstance(attention, MLAGeometry) else "mha"]
         run = Run(purpose, matched(name, attention), TOKENS, rate, seed)
         if purpose == "swap":
             run = replace(run, geometry=model(name, attention, MHA_D_FF), tokens=TRIAL_TOKENS)
         if purpose == "swap" and name == "mha":
-            run = rate_trials("mha")[rate]  # MHA with its own feed-forward has been tried already
+            run = tried("mha")  # MHA with its own feed-forward has been tried already
         yield run
 
 
@@ -150,7 +162,7 @@ def stages(seeds: list[int]) -> Iterator[list[Run]]:
     yield [*rope_trials().values(), *rate_trials("mha").values()]
     yield list(rate_trials("mla").values())
     first, *others = seeds
-    yield list(member_runs("swap", first))
+    yield [*member_runs("swap", first), *spread_trials()]
     yield list(member_runs("member", first))
     for seed in others:
         yield list(member_runs("member", seed))

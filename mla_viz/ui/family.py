@@ -201,8 +201,16 @@ def protocol(family: Family) -> None:
             "nats/token": f"{t.nats_per_token:.3f}",
         }
         for t in family.trials
+        if t.seed == 0
     ]
     st.html(table_html(trials))
+    spreads = [f"{name} {spread:.3f}" for name, spread in family.trial_spreads().items()]
+    if spreads:
+        st.markdown(
+            "Trained again with other seeds, standard deviation in nats/token:"
+            f" {', '.join(spreads)}. That is why {ONE_SEED_NOISE} is taken for what one training"
+            " may differ from another."
+        )
     if family.swapped:
         st.markdown(
             f"**Attention swapped and nothing else changed**: the feed-forward of MHA for all,"
