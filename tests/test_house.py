@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import mla_viz
+from mla_viz.family import load_family
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,3 +45,9 @@ def test_the_readme_commands_are_the_makefile_targets():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_readme_scores_of_the_family_are_the_committed_ones():
+    for m in load_family().members:
+        losses = f"{m.mean('nats_per_token'):.3f} | {m.mean('bits_per_byte'):.3f}"
+        assert f"\n| {m.label} | {m.cache_elems} | {losses} |" in README
