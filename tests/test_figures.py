@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -61,6 +61,19 @@ def test_the_family_is_a_point_a_member_with_its_spread(dark):
     assert all(name in points[0].hovertemplate for name in ("2 seeds", "bits/byte", "recall"))
     assert list(edge.x) == [12]
     assert len({p.marker.color for p in points}) == 4
+
+
+@pytest.mark.usefixtures("small_family")
+def test_labels_of_two_points_with_one_cache_stand_apart():
+    family = load_family()
+    mha, gqa, mqa, mla = family.members
+    runs = tuple(replace(run, nats_per_token=1.9) for run in mla.runs)
+    twin = replace(mla, label="twin", runs=runs)
+    figure = family_figure(replace(family, members=(mha, gqa, mqa, mla, twin)), dark=False)
+    places = {point.name: point.textposition for point in figure.data[1:]}
+    assert places["MLA-8"] == "top right"
+    assert places["twin"] == "bottom left"
+    assert places["MHA"] == "bottom left"
 
 
 @pytest.mark.usefixtures("small_family")

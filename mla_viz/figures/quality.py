@@ -44,8 +44,7 @@ def family_figure(family: Family, dark: bool) -> go.Figure:
         name="Pareto edge",
         hoverinfo="skip",
     )
-    most = max(member.cache_elems for member in family.members)
-    points = [_point(member, dark, member.cache_elems == most) for member in family.members]
+    points = [_point(member, dark, _label_place(member, family)) for member in family.members]
     figure = go.Figure([line, *points])
     ticks = sorted({member.cache_elems for member in family.members})
     figure.update_xaxes(title="elements cached for a token in a layer", type="log", tickvals=ticks)
@@ -56,18 +55,32 @@ def family_figure(family: Family, dark: bool) -> go.Figure:
     return figure
 
 
-def _point(member: Member, dark: bool, rightmost: bool) -> go.Scatter:
+def _label_place(member: Member, family: Family) -> str:
+    """Above the falling edge; under it at the right end, and for the better of two with one cache.
+
+    Left of a point the edge runs above it, right of it below: both corners are free.
+    """
+    others = [m for m in family.members if m is not member]
+    above = any(
+        m.cache_elems == member.cache_elems and m.mean(LOSS) > member.mean(LOSS) for m in others
+    )
+    last = all(m.cache_elems < member.cache_elems for m in others)
+    return "bottom left" if above or last else "top right"
+
+
+def _point(member: Member, dark: bool, label_place: str) -> go.Scatter:
     spread = member.std(LOSS)
-    colour = COLOURS[member.mechanism]
+    colour = COLOURS[member.mechanism].dark if dark else COLOURS[member.mechanism].light
     return go.Scatter(
         x=[member.cache_elems],
         y=[member.mean(LOSS)],
         error_y={"type": "data", "array": [spread or 0], "visible": spread is not None},
         mode="markers+text",
-        text=[f"{member.label}  " if rightmost else f"  {member.label}"],
-        textposition="middle left" if rightmost else "middle right",
+        text=[member.label],
+        textposition=label_place,
+        textfont={"size": 14, "color": colour},
         cliponaxis=False,
-        marker={"size": 11, "color": colour.dark if dark else colour.light},
+        marker={"size": 11, "color": colour},
         name=member.label,
         hovertemplate=_hover(member),
     )

@@ -23,5 +23,5 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _cell(tag: str, text: str, place: int) -> str:
-    style = f"{_CELL};text-align:{'right' if place else 'left'}"
+    style = f"{_CELL};text-align:{'right' if place else 'left;white-space:nowrap'}"
     return f"<{tag} style='{style}'>{escape(text)}</{tag.split()[0]}>"

@@ -38,7 +38,10 @@ def comparison(family: Family) -> None:
     st.plotly_chart(
         family_figure(family, is_dark()), key="family", config=PLAIN, alt=_chart_words(family)
     )
-    st.caption(seeds_words(family))
+    st.caption(
+        f"{seeds_words(family)} The dotted line joins the models that no other beats with as little"
+        " cache."
+    )
     st.markdown("\n".join(f"- {finding}" for finding in findings(family)))
 
 
@@ -61,19 +64,11 @@ def findings(family: Family) -> Iterator[str]:
             f"**At no more cache than {other.label}** ({other.cache_elems} elements):"
             f" {mla.label} with {mla.cache_elems}, {difference(mla, other)}."
         )
-    names = {member.name: member for member in family.members}
-    if "mha" in names:
-        mha = names["mha"]
-        yield "**Where it is lost**, against MHA, on pairs of tokens that the story had before" + (
-            " and on new ones: "
-            + "; ".join(
-                f"{m.label} {m.mean('repeated') - mha.mean('repeated'):+.2f}"
-                f" and {m.mean('novel') - mha.mean('novel'):+.2f}"
-                for m in family.members
-                if m is not mha
-            )
-            + " nats/token."
-        )
+    repeated, novel = (worst.mean(kind) - best.mean(kind) for kind in ("repeated", "novel"))
+    yield (
+        f"**Where it is lost**: {worst.label} against {best.label}, {repeated:+.2f} nats/token on"
+        f" pairs of tokens that the story had before, {novel:+.2f} on new ones."
+    )
 
 
 def figures(family: Family) -> None:
@@ -125,10 +120,13 @@ def likeness(family: Family) -> None:
         " ([Kornblith et al., 2019](https://arxiv.org/abs/1905.00414)) tells how alike two heads'"
         " keys or values are over real tokens: 1 is the same up to rotation and scale. Keys are"
         " taken as they are scored, after RoPE; MLA's RoPE key, which all heads share by design,"
-        " is left out."
+        " is left out. A latent narrower than a head's values leaves all heads the same few"
+        " directions, and so makes them alike by itself."
     )
-    words = ", ".join(f"{m.label} values {m.mean('values'):.2f}" for m in family.members)
+    ranked = sorted(family.members, key=lambda m: m.mean("values"))
+    words = ", ".join(f"{m.label} {m.mean('values'):.2f}" for m in ranked)
     st.plotly_chart(likeness_figure(family, is_dark()), key="likeness", config=PLAIN, alt=words)
+    st.markdown(f"**Values, from the least alike to the most**: {words}.")
 
 
 @st.cache_data(show_spinner=False, max_entries=256)

@@ -91,3 +91,13 @@ def test_settings_wait_while_another_page_is_read(visit, app_url):
     assert visit.page.get_by_role("slider", name="Seed").input_value() == "3"
     assert "right=mla_merged" in visit.page.url
     assert visit.value("left-bytes") == before
+
+
+@pytest.mark.skipif("quality" not in PAGES, reason="no family is trained")
+def test_a_section_of_quality_is_built_when_opened_and_in_the_link(visit, app_url):
+    open_page(visit, app_url, "quality")
+    assert visit.page.locator(".st-key-likeness").count() == 0
+    visit.page.get_by_role("tab", name="Likeness of heads").click()
+    visit.page.locator(".st-key-likeness .main-svg").first.wait_for()
+    assert "section=Likeness" in visit.page.url
+    visit.page.locator(".st-key-family .main-svg").first.wait_for()
