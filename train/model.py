@@ -59,8 +59,8 @@ class CausalAttention(torch.autograd.Function):
             d_probs = d_out[:, start:stop] @ v[:, :stop].mT
             d_scores = d_probs.sub_(drift[:, start:stop]).mul_(p)
             d_q[:, start:stop] = d_scores @ k[:, :stop]
-            d_k[:, :stop].baddbmm_(d_scores.mT, q[:, start:stop])
-            d_v[:, :stop].baddbmm_(p.mT, d_out[:, start:stop])
+            d_k[:, :stop] += d_scores.mT @ q[:, start:stop]
+            d_v[:, :stop] += p.mT @ d_out[:, start:stop]
         return d_q, d_k, d_v
 
 
