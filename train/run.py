@@ -55,7 +55,7 @@ class Recipe:
     seed: int = 0
     rows: int = 16
     small_rows: int = 6
-    micro_rows: int = 4
+    micro_rows: int = 2
     lr_scale: float = 1.0
     geometry: ModelGeometry = field(default_factory=lambda: GEOMETRY)
 

@@ -212,6 +212,7 @@ def protocol(family: Family) -> None:
     if family.swapped:
         st.markdown(
             f"**Attention swapped and nothing else changed**: the feed-forward of MHA for all,"
-            f" {family.trial_tokens / 1e6:.0f}M tokens, one seed."
+            f" {family.trial_tokens / 1e6:.0f}M tokens, one seed; {len(family.swapped)} of"
+            f" {family.planned} models."
         )
         st.html(table_html(_table(family.swapped)))
