@@ -26,8 +26,8 @@ def seeds_words(family: Family) -> str:
     counts = sorted({len(member.runs) for member in family.members})
     if counts == [1]:
         return (
-            "Every point is one training. A second one is taken to move a loss by up to"
-            f" {ONE_SEED_NOISE} nats: smaller differences mean nothing."
+            "Every point is one training. A second one is taken to move each loss by up to"
+            f" {ONE_SEED_NOISE} nats: two models within {2 * ONE_SEED_NOISE} are not told apart."
         )
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"Every point is the mean of {span} trainings, with their standard deviation."
