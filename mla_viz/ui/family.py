@@ -10,7 +10,7 @@ from mla_viz.family import LOSS, ONE_SEED_NOISE, Family, Member, difference
 from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
 from mla_viz.figures.table import table_html
 from mla_viz.scores import load_grid
-from mla_viz.settings import EXAMPLE_PROMPT, Settings
+from mla_viz.settings import EXAMPLE_PROMPT, START_HEADS, START_LATENT, Settings
 from mla_viz.ui.runs import run_store
 
 PLAIN = {"displayModeBar": False}
@@ -102,10 +102,10 @@ def slider_map(_: Family) -> None:
     """Loss of the model that follows the sliders, at every setting of them."""
     st.caption(
         "One more model, that of the Decode page: it works at every setting of its sliders, and"
-        " this is its loss at each."
+        " this is its loss at each. The frame marks where the page starts."
     )
     st.plotly_chart(
-        loss_grid_figure(load_grid(), 8, 32),
+        loss_grid_figure(load_grid(), START_HEADS, START_LATENT),
         key="grid",
         config=PLAIN,
         alt="Map of validation loss over heads and latent dim: it falls towards more of either",
@@ -172,12 +172,12 @@ def published(_: Family) -> None:
             "comparison": row.comparison,
             "attention": row.attention,
             "cached a token": f"{row.cache_elems:,}" if row.cache_elems else "not printed",
-            **row.scores,
+            **{name: f"{score:.1f}" for name, score in row.scores.items()},
             "source": row.source,
         }
         for row in ABLATIONS
     ]
-    st.table(rows)
+    st.html(table_html(rows))
 
 
 def protocol(family: Family) -> None:
