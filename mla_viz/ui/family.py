@@ -206,8 +206,8 @@ def protocol(family: Family) -> None:
     if spreads:
         st.markdown(
             "Trained again with other seeds, standard deviation in nats/token:"
-            f" {', '.join(spreads)}. That is why {ONE_SEED_NOISE} is taken for what one training"
-            " may differ from another."
+            f" {', '.join(spreads)}. {ONE_SEED_NOISE} is taken for what one training may differ"
+            " from another."
         )
     if family.swapped:
         st.markdown(
