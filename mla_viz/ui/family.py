@@ -1,16 +1,17 @@
 """The sections of the Quality page: what the family's members lose, share and write."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import streamlit as st
 
-from mla_viz.catalog import ABLATIONS
+from mla_viz.catalog import ABLATIONS, Ablation
 from mla_viz.decode import generate
 from mla_viz.family import LOSS, ONE_SEED_NOISE, Family, Member, difference
-from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
+from mla_viz.figures.quality import family_figure, likeness_figure
 from mla_viz.figures.table import table_html
-from mla_viz.scores import load_grid
 from mla_viz.settings import EXAMPLE_PROMPT, START_HEADS, START_LATENT, Settings
+from mla_viz.ui.quality import loss_map
 from mla_viz.ui.runs import run_store
 
 PLAIN = {"displayModeBar": False}
@@ -104,12 +105,7 @@ def slider_map(_: Family) -> None:
         "One more model, that of the Decode page: it works at every setting of its sliders, and"
         " this is its loss at each. The frame marks where the page starts."
     )
-    st.plotly_chart(
-        loss_grid_figure(load_grid(), START_HEADS, START_LATENT),
-        key="grid",
-        config=PLAIN,
-        alt="Map of validation loss over heads and latent dim: it falls towards more of either",
-    )
+    loss_map(START_HEADS, START_LATENT)
 
 
 def likeness(family: Family) -> None:
@@ -167,17 +163,18 @@ def published(_: Family) -> None:
         " The large MHA model even had more parameters at work for a token, 25.0 billion against"
         " 21.5."
     )
-    rows = [
-        {
-            "comparison": row.comparison,
-            "attention": row.attention,
-            "cached a token": f"{row.cache_elems:,}" if row.cache_elems else "not printed",
-            **{name: f"{score:.1f}" for name, score in row.scores.items()},
-            "source": row.source,
-        }
-        for row in ABLATIONS
-    ]
-    st.html(table_html(rows))
+    for source, rows in groupby(ABLATIONS, lambda row: row.source):
+        st.caption(source)
+        st.html(table_html([_published_row(row) for row in rows]))
+
+
+def _published_row(row: Ablation) -> dict[str, str]:
+    return {
+        "comparison": row.comparison,
+        "attention": row.attention,
+        "cached a token": f"{row.cache_elems:,}" if row.cache_elems else "not printed",
+        **{name: f"{score:.1f}" for name, score in row.scores.items()},
+    }
 
 
 def protocol(family: Family) -> None:

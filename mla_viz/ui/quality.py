@@ -15,8 +15,6 @@ def quality_section(settings: Settings) -> None:
     )
     if not section.open:
         return
-    from mla_viz.figures.quality import loss_grid_figure
-
     grid = load_grid()
     here = grid.loss(settings.heads, settings.latent)
     full = grid.loss(grid.heads[-1], grid.latents[-1])
@@ -27,6 +25,16 @@ def quality_section(settings: Settings) -> None:
             f" stories ({grid.tokens:,} tokens) with these very weights, one training run:"
             " differences under 0.02 mean nothing."
         )
-        figure = loss_grid_figure(grid, settings.heads, settings.latent)
-        alt = "Map of validation loss over heads and latent dim: it falls towards more of either"
-        st.plotly_chart(figure, key="loss_grid", config={"displayModeBar": False}, alt=alt)
+        loss_map(settings.heads, settings.latent)
+
+
+def loss_map(heads: int, latent: int) -> None:
+    """Loss of the model that follows the sliders at every setting, one of them framed."""
+    from mla_viz.figures.quality import loss_grid_figure
+
+    st.plotly_chart(
+        loss_grid_figure(load_grid(), heads, latent),
+        key="loss_map",
+        config={"displayModeBar": False},
+        alt="Map of validation loss over heads and latent dim: it falls towards more of either",
+    )
