@@ -85,11 +85,15 @@ class Member:
         return stdev(values) if len(values) > 1 else None
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Mean loss give or take its spread; with one seed, what a second one may change."""
+    def half_width(self) -> float:
+        """Spread of the loss over the seeds; with one seed, what a second one may change."""
         spread = self.std(LOSS)
-        spread = ONE_SEED_NOISE if spread is None else spread
-        return self.mean(LOSS) - spread, self.mean(LOSS) + spread
+        return ONE_SEED_NOISE if spread is None else spread
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Mean loss give or take its half width."""
+        return self.mean(LOSS) - self.half_width, self.mean(LOSS) + self.half_width
 
     @property
     def weights_file(self) -> Path:

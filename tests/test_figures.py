@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from mla_viz.config import MECHANISM_NAMES
-from mla_viz.family import load_family
+from mla_viz.family import ONE_SEED_NOISE, load_family
 from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
 from mla_viz.figures.theme import COLOURS
 from mla_viz.scores import LossGrid
@@ -61,6 +61,14 @@ def test_the_family_is_a_point_a_member_with_its_spread(dark):
     assert all(name in points[0].hovertemplate for name in ("2 seeds", "bits/byte", "recall"))
     assert list(edge.x) == [12]
     assert len({p.marker.color for p in points}) == 4
+
+
+@pytest.mark.usefixtures("small_family")
+def test_one_training_has_a_bar_too():
+    family = load_family()
+    member = replace(family.members[0], runs=family.members[0].runs[:1])
+    _, point = family_figure(replace(family, members=(member,)), dark=False).data
+    assert point.error_y.array[0] == ONE_SEED_NOISE
 
 
 @pytest.mark.usefixtures("small_family")

@@ -69,12 +69,11 @@ def _label_place(member: Member, family: Family) -> str:
 
 
 def _point(member: Member, dark: bool, label_place: str) -> go.Scatter:
-    spread = member.std(LOSS)
     colour = COLOURS[member.mechanism].dark if dark else COLOURS[member.mechanism].light
     return go.Scatter(
         x=[member.cache_elems],
         y=[member.mean(LOSS)],
-        error_y={"type": "data", "array": [spread or 0], "visible": spread is not None},
+        error_y={"type": "data", "array": [member.half_width], "thickness": 1.5, "width": 4},
         mode="markers+text",
         text=[member.label],
         textposition=label_place,
@@ -94,7 +93,8 @@ def _hover(member: Member) -> str:
         f"{member.mean('bits_per_byte'):.3f} bits/byte",
         f"repeated pairs {member.mean('repeated'):.3f}, new ones {member.mean('novel'):.3f}",
         f"name recall {member.mean('name_recall'):.0%}",
-        f"{member.cache_elems} elements a token and layer",
+        f"{member.cache_elems} elements cached a token and layer,"
+        f" {member.cache_bytes(256) / 1024:.0f} KiB at 256 tokens in float16",
         f"{member.params:,} parameters",
         f"{member.flops(member.geometry.context) / 1e6:.2f} MFLOP for the last token",
     ]

@@ -27,11 +27,11 @@ def seeds_words(family: Family) -> str:
     counts = sorted({len(member.runs) for member in family.members})
     if counts == [1]:
         return (
-            "Every point is one training. A second one is taken to move each loss by up to"
-            f" {ONE_SEED_NOISE} nats: two models within {2 * ONE_SEED_NOISE} are not told apart."
+            f"Every point is one training. Its bar, {ONE_SEED_NOISE} nats up and down, is what a"
+            " second one is taken to change: where bars overlap, two models are not told apart."
         )
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"Every point is the mean of {span} trainings, with their standard deviation."
+    return f"Every point is the mean of {span} trainings, with their standard deviation as a bar."
 
 
 def comparison(family: Family) -> None:
