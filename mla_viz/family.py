@@ -167,12 +167,13 @@ class Family:
                 edge.append(member)
         return edge
 
-    def trial_spreads(self) -> dict[str, float]:
-        """Standard deviation over the seeds of the trials that were made with more than one."""
-        losses: dict[tuple[str, float], list[float]] = {}
+    def repeated_trials(self) -> dict[str, dict[int, float]]:
+        """Loss by seed of the trials that were made with more than one, by the trial's name."""
+        losses: dict[tuple[str, float], dict[int, float]] = {}
         for trial in self.trials:
-            losses.setdefault((trial.name, trial.lr_scale), []).append(trial.nats_per_token)
-        return {name: stdev(found) for (name, _), found in losses.items() if len(found) > 1}
+            by_seed = losses.setdefault((trial.name, trial.lr_scale), {})
+            by_seed[trial.seed] = trial.nats_per_token
+        return {name: by_seed for (name, _), by_seed in losses.items() if len(by_seed) > 1}
 
     def extremes(self) -> tuple[Member, Member]:
         """The members with the least and with the largest mean loss."""

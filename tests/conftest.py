@@ -97,8 +97,9 @@ def small_family(tmp_path, monkeypatch):
         runs = [seed_score(0, 2.0), seed_score(1, 2.2)]
         records.append({"geometry": asdict(geometry), "lr_scale": 1.0, "runs": runs})
     trials = [
-        {"name": "mha", "lr_scale": 0.5, "seed": seed, "nats_per_token": nats}
-        for seed, nats in enumerate((3.0, 3.1, 3.2))
+        {"name": name, "lr_scale": 0.5, "seed": seed, "nats_per_token": nats}
+        for name, losses in (("mla-8", (3.2, 3.4, 3.6)), ("mha", (3.0, 3.1, 3.2)))
+        for seed, nats in enumerate(losses)
     ]
     results = {"tokens": 100, "trial_tokens": 25, "planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}

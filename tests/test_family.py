@@ -41,9 +41,11 @@ def test_means_and_spreads_are_over_seeds(small_family):
 
 
 @pytest.mark.usefixtures("small_family")
-def test_trials_with_several_seeds_have_a_spread():
-    assert load_family().trial_spreads() == {"mha": pytest.approx(0.1)}
-    assert replace(load_family(), trials=load_family().trials[:1]).trial_spreads() == {}
+def test_trials_with_several_seeds_are_told_by_seed():
+    of_mla = {0: 3.2, 1: 3.4, 2: 3.6}
+    family = load_family()
+    assert family.repeated_trials() == {"mla-8": of_mla, "mha": {0: 3.0, 1: 3.1, 2: 3.2}}
+    assert replace(family, trials=family.trials[2:4]).repeated_trials() == {}
 
 
 @pytest.mark.parametrize("name", list(SMALL_FAMILY))

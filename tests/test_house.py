@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import stdev
 
 import mla_viz
 from mla_viz.family import load_family
@@ -51,3 +52,12 @@ def test_the_readme_scores_of_the_family_are_the_committed_ones():
     for m in load_family().members:
         losses = f"{m.mean('nats_per_token'):.3f} | {m.mean('bits_per_byte'):.3f}"
         assert f"\n| {m.label} | {m.cache_elems} | {losses} |" in README
+
+
+def test_the_readme_spread_of_the_trials_is_the_measured_one():
+    trials = load_family().repeated_trials()
+    mha, mla = trials["mha"], trials["mla-32-rope16"]
+    readme = " ".join(README.split())
+    assert f"spread by {stdev(mha.values()):.3f} and {stdev(mla.values()):.3f} nats" in readme
+    behind = [f"{mla[seed] - mha[seed]:.3f}" for seed in (0, 1, 2)]
+    assert f"behind by {behind[0]}, {behind[1]} and {behind[2]}" in readme

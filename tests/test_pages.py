@@ -143,13 +143,23 @@ def test_the_quality_page_shows_every_member_and_what_they_say():
         ("Likeness of heads", "from the least alike to the most"),
         ("How far this reaches", "DeepSeek"),
         ("How they were trained", "Attention swapped"),
-        ("How they were trained", "mha 0.100"),
+        ("How they were trained", "thus differ by 0.283"),
     ],
 )
 def test_the_sections_of_the_quality_page_open_by_a_link(section, shows):
     app = quality_page(section=section)
     assert not app.exception
     assert any(shows in text.value for text in app.markdown)
+
+
+@pytest.mark.usefixtures("small_family")
+def test_trials_with_other_seeds_are_compared_seed_by_seed():
+    app = quality_page(section="How they were trained")
+    table = app.get("html")[1].proto.body
+    rows = re.findall(r"<tr>(.*?)</tr>", table)
+    cells = [re.findall(r">([^<]+)<", row) for row in rows]
+    assert cells[1] == ["mha", "3.000", "3.100", "3.200", "3.100", "0.100"]
+    assert cells[3] == ["mla-8 less mha", "0.200", "0.300", "0.400", "0.300", "0.100"]
 
 
 @pytest.mark.usefixtures("small_family")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from statistics import fmean, stdev
 
 import streamlit as st
 
@@ -143,9 +144,9 @@ def continuations(family: Family) -> None:
     except ValueError as error:
         st.error(str(error))
         return
-    cards = st.columns(2)
-    for i, (member, text) in enumerate(zip(shipped, told, strict=True)):
-        with cards[i % 2].container(border=True):
+    places = [place for _ in shipped[::2] for place in st.columns(2)]
+    for place, member, text in zip(places, shipped, told, strict=False):
+        with place.container(border=True, height="stretch"):
             st.markdown(
                 f"**{member.label}** · {member.cache_elems} cached · {member.mean(LOSS):.2f} nats"
             )
@@ -192,19 +193,20 @@ def protocol(family: Family) -> None:
     trials = [
         {
             "model": t.name,
-            "learning rate": f"x{t.lr_scale:g}",
+            "learning rate": f"×{t.lr_scale:g}",
             "nats/token": f"{t.nats_per_token:.3f}",
         }
         for t in family.trials
         if t.seed == 0
     ]
     st.html(table_html(trials))
-    spreads = [f"{name} {spread:.3f}" for name, spread in family.trial_spreads().items()]
-    if spreads:
+    if repeated := family.repeated_trials():
+        st.markdown("**Trials with other seeds**, which change the first weights and the order:")
+        st.html(table_html(_repeated(repeated)))
+        spread = max(stdev(losses.values()) for losses in repeated.values())
         st.markdown(
-            "Trained again with other seeds, standard deviation in nats/token:"
-            f" {', '.join(spreads)}. {ONE_SEED_NOISE} is taken for what one training may differ"
-            " from another."
+            f"Two single trainings of one model thus differ by {2**0.5 * spread:.3f} (standard"
+            f" deviation); here two models are told apart past {2 * ONE_SEED_NOISE}."
         )
     if family.swapped:
         st.markdown(
@@ -213,3 +215,23 @@ def protocol(family: Family) -> None:
             f" {family.planned} models."
         )
         st.html(table_html(_table(family.swapped)))
+
+
+def _repeated(trials: dict[str, dict[int, float]]) -> list[dict[str, str]]:
+    """A row a trial, its loss by seed, the best first; then what each other loses more than it."""
+    seeds = sorted(set.intersection(*map(set, trials.values())))
+    rows = {name: [losses[seed] for seed in seeds] for name, losses in trials.items()}
+    best, *others = sorted(rows, key=lambda name: fmean(rows[name]))
+    rows = {name: rows[name] for name in (best, *others)}
+    for name in others:
+        pairs = zip(rows[name], rows[best], strict=True)
+        rows[f"{name} less {best}"] = [loss - of_best for loss, of_best in pairs]
+    return [
+        {
+            "nats/token": name,
+            **{f"seed {seed}": f"{loss:.3f}" for seed, loss in zip(seeds, losses, strict=True)},
+            "mean": f"{fmean(losses):.3f}",
+            "±": f"{stdev(losses):.3f}",
+        }
+        for name, losses in rows.items()
+    ]
