@@ -143,7 +143,7 @@ def test_the_quality_page_shows_every_member_and_what_they_say():
         ("Likeness of heads", "from the least alike to the most"),
         ("How far this reaches", "DeepSeek"),
         ("How they were trained", "Attention swapped"),
-        ("How they were trained", "thus differ by 0.283"),
+        ("How they were trained", "up to 0.283"),
     ],
 )
 def test_the_sections_of_the_quality_page_open_by_a_link(section, shows):

@@ -205,8 +205,9 @@ def protocol(family: Family) -> None:
         st.html(table_html(_repeated(repeated)))
         spread = max(stdev(losses.values()) for losses in repeated.values())
         st.markdown(
-            f"Two single trainings of one model thus differ by {2**0.5 * spread:.3f} (standard"
-            f" deviation); here two models are told apart past {2 * ONE_SEED_NOISE}."
+            "The difference of two single trainings of one model thus has a standard deviation of"
+            f" up to {2**0.5 * spread:.3f}; here two models are told apart past"
+            f" {2 * ONE_SEED_NOISE}."
         )
     if family.swapped:
         st.markdown(
