@@ -21,7 +21,7 @@ if len(family.members) < family.planned:
     )
 sections.comparison(family)
 
-# Only the open tab is built: all of them at once would hold up the chart above by two seconds.
+# Only the open tab is built: all of them at once would hold up the chart above by a second.
 SECTIONS = {
     "All figures": sections.figures,
     "Every setting": sections.slider_map,

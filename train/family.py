@@ -141,19 +141,19 @@ def tried(kind: str) -> Run:
 
 def spread_trials() -> list[Run]:
     """The chosen trials with other seeds: how far one training may lie from another."""
-    return [replace(tried(kind), seed=seed) for kind in ("mha", "mla") for seed in SPREAD_SEEDS]
+    return [replace(run, seed=seed) for run in map(tried, ("mha", "mla")) for seed in SPREAD_SEEDS]
 
 
 def member_runs(purpose: str, seed: int) -> Iterator[Run]:
     """Every member, parameters matched; or with MHA's feed-forward, at a quarter of the tokens."""
-    rates = {kind: tried(kind).lr_scale for kind in ("mha", "mla")}
+    trials = {kind: tried(kind) for kind in ("mha", "mla")}
     for name, attention in members(chosen(rope_trials())).items():
-        rate = rates["mla" if isinstance(attention, MLAGeometry) else "mha"]
+        rate = trials["mla" if isinstance(attention, MLAGeometry) else "mha"].lr_scale
         run = Run(purpose, matched(name, attention), TOKENS, rate, seed)
         if purpose == "swap":
             run = replace(run, geometry=model(name, attention, MHA_D_FF), tokens=TRIAL_TOKENS)
         if purpose == "swap" and name == "mha":
-            run = tried("mha")  # MHA with its own feed-forward has been tried already
+            run = trials["mha"]  # MHA with its own feed-forward has been tried already
         yield run
 
 

@@ -2,8 +2,11 @@
 
 import streamlit as st
 
+from mla_viz.family import ONE_SEED_NOISE
 from mla_viz.scores import load_grid
 from mla_viz.settings import Settings
+
+PLAIN = {"displayModeBar": False}
 
 
 def quality_section(settings: Settings) -> None:
@@ -23,7 +26,7 @@ def quality_section(settings: Settings) -> None:
             f"**{here:.3f} nats/token** at {settings.heads} heads and latent dim"
             f" {settings.latent}; {full:.3f} at the full size. Measured on {grid.stories} held-out"
             f" stories ({grid.tokens:,} tokens) with these very weights, one training run:"
-            " differences under 0.02 mean nothing."
+            f" differences under {ONE_SEED_NOISE} mean nothing."
         )
         loss_map(settings.heads, settings.latent)
 
@@ -35,6 +38,6 @@ def loss_map(heads: int, latent: int) -> None:
     st.plotly_chart(
         loss_grid_figure(load_grid(), heads, latent),
         key="loss_map",
-        config={"displayModeBar": False},
+        config=PLAIN,
         alt="Map of validation loss over heads and latent dim: it falls towards more of either",
     )
