@@ -84,7 +84,7 @@ def in_parts(mechanism, weights, x, stops):
     outs = []
     for begin, stop in zip([0, *stops], stops, strict=False):
         first = 0 if row.whole_prefix else begin
-        out = row.attend(prepared, cache, x[..., first:stop, :], rope[:, first:stop]).out
+        out = row.attend(prepared, cache, x[..., first:stop, :], rope[first:stop]).out
         outs.append(out[..., begin - first :, :])
     return torch.cat(outs, -2), cache
 
@@ -246,8 +246,8 @@ def test_past_tokens_may_be_cached_in_any_order_with_their_positions(mechanism):
     rope = angles(SMALL, 9, x.dtype)
     order = torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
     row, prepared, cache = start(mechanism, weights)
-    row.attend(prepared, cache, x[order], rope[:, order])
-    last = row.attend(prepared, cache, x[8:], rope[:, 8:]).out
+    row.attend(prepared, cache, x[order], rope[order])
+    last = row.attend(prepared, cache, x[8:], rope[8:]).out
     assert gap(last, at_once(mechanism, weights, x).out[8:]) < 1e-12
 
 
@@ -339,7 +339,7 @@ def test_a_step_adds_one_row_and_old_rows_stay_bit_equal(mechanism, batch):
     rope = angles(geometry, 40, x.dtype)
     for pos in range(40):
         before = [tensor.clone() for tensor in cached_tensors(cache)]
-        row.attend(prepared, cache, x[..., pos : pos + 1, :], rope[:, pos : pos + 1])
+        row.attend(prepared, cache, x[..., pos : pos + 1, :], rope[pos : pos + 1])
         for old, new in zip(before, cached_tensors(cache), strict=True):
             assert new.shape[-2] == pos + 1
             assert torch.equal(new[..., :pos, :], old)
@@ -425,9 +425,9 @@ def largest_made_by_a_step(mechanism, geometry, batch, past):
     weights, x = make(geometry, batch=batch, seq=past + 1)
     row, prepared, cache = start(mechanism, weights, batch)
     rope = angles(geometry, past + 1, x.dtype)
-    row.attend(prepared, cache, x[..., :past, :], rope[:, :past])
+    row.attend(prepared, cache, x[..., :past, :], rope[:past])
     with LargestNewTensor() as watch:
-        row.attend(prepared, cache, x[..., past:, :], rope[:, past:])
+        row.attend(prepared, cache, x[..., past:, :], rope[past:])
     return watch.elems // torch.Size(batch).numel()
 
 

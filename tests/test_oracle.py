@@ -116,7 +116,7 @@ class OurLayer:
     def feed(self, x, first, stop):
         if self.row.whole_prefix:
             first = 0
-        rope = self.rope[:, first:stop]
+        rope = self.rope[first:stop]
         return self.row.attend(self.weights, self.cache, x[:, first:stop], rope)
 
 

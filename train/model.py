@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from mla_viz.attention.ops import rms_norm, rope_angles, rotate
@@ -105,7 +105,7 @@ class LatentAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
-        rope: Float[Tensor, "2 seq half"],
+        rope: Complex[Tensor, "seq half"],
         heads: int | None = None,
         latent: int | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
@@ -138,7 +138,7 @@ class GroupedAttention(nn.Module):
         self.W_O = _matrix(g.n_heads * g.head_dim, g.d_model, out_scale)
 
     def forward(
-        self, x: Float[Tensor, "batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+        self, x: Float[Tensor, "batch seq d_model"], rope: Complex[Tensor, "seq half"]
     ) -> Float[Tensor, "batch seq d_model"]:
         g = self.geometry
         q = rotate(per_head(x @ self.W_Q, g.n_heads), rope) * g.softmax_scale
@@ -168,7 +168,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch seq d_model"],
-        rope: Float[Tensor, "2 seq half"],
+        rope: Complex[Tensor, "seq half"],
         *size: int,
     ) -> Float[Tensor, "batch seq d_model"]:
         eps = self.geometry.norm_eps
@@ -195,7 +195,7 @@ class TrainableModel(nn.Module):
         self, tokens: Int[Tensor, "batch seq"], *size: int
     ) -> Float[Tensor, "batch seq vocab"]:
         x = self.embedding[tokens]
-        rope = self.rope[:, : tokens.shape[1]]
+        rope = self.rope[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x, rope, *size)
         return rms_norm(x, self.final_norm, self.geometry.norm_eps) @ self.embedding.T

@@ -5,7 +5,7 @@ Weights of its own: beside MLA it is another model.
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import HeadCache
@@ -24,7 +24,7 @@ def attend(
     w: GQAWeights,
     cache: HeadCache,
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """Append the new tokens' keys and values, then attend over all that are cached."""
     x = x.unsqueeze(-3)

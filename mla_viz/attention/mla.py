@@ -4,7 +4,7 @@ Equations 37-47 of the DeepSeek-V2 paper. Knows nothing of caches.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.ops import rms_norm, rotate
@@ -21,7 +21,7 @@ def query_input(
 
 
 def latent(
-    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Complex[Tensor, "seq half"]
 ) -> tuple[Float[Tensor, "*batch seq kv_lora_rank"], Float[Tensor, "*batch seq qk_rope"]]:
     """c_KV = norm(x W_DKV) and k_R = RoPE(x W_KR): all that a latent cache keeps of a token."""
     c_kv = rms_norm(x @ w.W_DKV, w.kv_norm, w.geometry.norm_eps)
@@ -29,7 +29,7 @@ def latent(
 
 
 def head_queries(
-    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Float[Tensor, "2 seq half"]
+    w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Complex[Tensor, "seq half"]
 ) -> Float[Tensor, "*batch n_heads seq qk"]:
     """q_i = [c_Q W_UQ,i | RoPE(c_Q W_QR,i)]."""
     c_q = query_input(w, x)

@@ -7,7 +7,7 @@ Every head attends to the one cached latent: multi-query attention whose keys ar
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
@@ -26,7 +26,7 @@ def attend(
     w: MLAWeights,
     cache: LatentCache,
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """score = (q_nope W_UK^T) . c + q_rope . k_rope; out = ((sum p c) W_UV) W_O."""
     cache.append(*latent(w, x, rope))

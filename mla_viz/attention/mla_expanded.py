@@ -5,7 +5,7 @@ The naive side. Caches n_heads * (qk_nope + qk_rope + v) elements a token.
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import HeadCache
@@ -25,7 +25,7 @@ def attend(
     w: MLAWeights,
     cache: HeadCache,
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """Append the new tokens' keys and values, then attend over all that are cached."""
     cache.append(*expand(w, *latent(w, x, rope)))

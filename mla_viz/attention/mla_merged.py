@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
@@ -40,7 +40,7 @@ def attend(
     w: MergedWeights,
     cache: LatentCache,
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """score = (c_Q W_UQ_UK) . c + q_rope . k_rope; out = (sum p c) W_UV_O."""
     cache.append(*latent(w.base, x, rope))

@@ -6,7 +6,7 @@ and runs ordinary multi-head attention.
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
@@ -25,7 +25,7 @@ def attend(
     w: MLAWeights,
     cache: LatentCache,
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """Append the new tokens' latents, rebuild all keys and values, attend, throw them away."""
     cache.append(*latent(w, x, rope))

@@ -6,7 +6,7 @@ Half-precision inputs are normalised and soft-maxed in float32, as DeepSeek's co
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 
@@ -38,19 +38,19 @@ def rms_norm(
 
 def rope_angles(
     pos: Int[Tensor, " seq"], width: int, theta: float, dtype: torch.dtype
-) -> Float[Tensor, "2 seq half"]:
-    """Cosines and sines of pos * theta^(-2i/width), in at least float32.
+) -> Complex[Tensor, "seq half"]:
+    """e^(j * pos * theta^(-2i/width)) for pair i, its parts in at least float32.
 
     Worked: width 4, theta 10000, pos 2 turns the first pair by 2 and the second by 0.02 radians.
     """
     pairs = torch.arange(0, width, 2, dtype=torch.float64, device=pos.device)
     angles = pos.double()[:, None] * theta ** (-pairs / max(width, 1))
-    table = torch.stack([angles.cos(), angles.sin()])
-    return table.to(torch.float32 if dtype.itemsize < 4 else dtype)
+    parts = torch.float32 if dtype.itemsize < 4 else dtype
+    return torch.polar(torch.ones_like(angles), angles).to(parts.to_complex())
 
 
 def rotate(
-    x: Float[Tensor, "*lead seq width"], rope: Float[Tensor, "2 seq half"]
+    x: Float[Tensor, "*lead seq width"], rope: Complex[Tensor, "seq half"]
 ) -> Float[Tensor, "*lead seq width"]:
     """Apply RoPE to interleaved pairs (x0, x1), (x2, x3), ...; the output stays interleaved.
 
@@ -59,7 +59,7 @@ def rotate(
     if x.shape[-1] == 0:
         return x
     pairs = torch.view_as_complex(wide(x).unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * torch.complex(*rope)).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * rope).flatten(-2).to(x.dtype)
 
 
 def causal_softmax(scores: Float[Tensor, "*lead seq total"]) -> Float[Tensor, "*lead seq total"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import NoCache
@@ -20,7 +20,7 @@ def attend(
     w: MLAWeights,
     cache: NoCache,  # noqa: ARG001
     x: Float[Tensor, "*batch seq d_model"],
-    rope: Float[Tensor, "2 seq half"],
+    rope: Complex[Tensor, "seq half"],
 ) -> Attended:
     """Causal attention of x over itself: x must be the whole prefix, from position 0."""
     k, v = expand(w, *latent(w, x, rope))

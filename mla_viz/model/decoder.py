@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from mla_viz.attention.mechanisms import MECHANISMS
@@ -102,7 +102,7 @@ class Decoder:
         logits = rms_norm(x, w.final_norm, eps) @ w.embedding.T
         return Forward(logits, layers, times)
 
-    def _rope(self, new: int) -> Float[Tensor, "2 seq half"]:
+    def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
         first = 0 if self.whole_prefix else self._seq_len
         self._seq_len = first + new
         g, like = self.weights.geometry.attention, self.weights.embedding
