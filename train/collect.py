@@ -13,6 +13,7 @@ from typing import Any
 
 from mla_viz.family import FAMILY_FILE, WEIGHTS_FOLDER
 from train.family import (
+    SWAP_SEED,
     TOKENS,
     TRIAL_TOKENS,
     Run,
@@ -85,7 +86,7 @@ def main() -> None:
         **scored_text(),
         "trials": trial_records(),
         "members": members,
-        "swapped": finished_members("swap", SEEDS[:1]),
+        "swapped": finished_members("swap", [SWAP_SEED]),
     }
     write_json(FAMILY_FILE, record)
     ship_weights()
