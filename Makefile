@@ -1,9 +1,9 @@
-# make run | test | lint | bench | train | family: each sets up what it needs first.
+# make run | test | lint | bench | picture | train | family: each sets up what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
-.PHONY: run test lint bench train family
+.PHONY: run test lint bench picture train family
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -19,6 +19,11 @@ lint: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m mla_viz.bench
 	$(BIN)/python -m tests.e2e.bench
+
+# make picture PAGE=claims
+PAGE ?= decode
+picture: .venv/dev
+	$(BIN)/python -m tests.e2e.picture $(PAGE)
 
 # make train TEXT=stories_train.txt.gz VAL=stories_val.txt.gz
 train: .venv/run

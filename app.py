@@ -4,7 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from mla_viz.family import FAMILY_FILE
+from mla_viz.findings.family import FAMILY_FILE
+from mla_viz.shipped import shipped
 
 ROOT = Path(__file__).parent
 
@@ -14,7 +15,7 @@ PAGES = [
     st.Page("pages/decode.py", title="Decode"),
     st.Page("pages/absorption.py", title="Absorption"),
 ]
-if FAMILY_FILE.exists():
+if shipped(FAMILY_FILE).exists():
     PAGES.append(st.Page("pages/quality.py", title="Quality"))
 PAGES.append(st.Page("pages/claims.py", title="Claims"))
 st.navigation(PAGES, position="top").run()

@@ -5,10 +5,10 @@
 >>> run.right.cache_bytes[-1], run.max_abs_diff
 """
 
-from mla_viz.decode import decode
-from mla_viz.evaluate import evaluate
-from mla_viz.scores import Score
-from mla_viz.settings import Settings
-from mla_viz.trace import Run
+from mla_viz.findings.evaluate import evaluate
+from mla_viz.findings.scores import Score
+from mla_viz.run.decode import decode
+from mla_viz.run.settings import Settings
+from mla_viz.run.trace import Run
 
 __all__ = ["Run", "Score", "Settings", "decode", "evaluate"]

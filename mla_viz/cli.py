@@ -9,12 +9,14 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
-from mla_viz.claims import judge, parse_inputs
-from mla_viz.decode import decode
-from mla_viz.evaluate import evaluate
-from mla_viz.family import LOSS, Family, Member, load_family
-from mla_viz.settings import Settings
-from mla_viz.trace import DIFFERENCES, Run, Side
+from mla_viz.findings.claims.inputs import parse_inputs
+from mla_viz.findings.claims.judge import judge
+from mla_viz.findings.evaluate import evaluate
+from mla_viz.findings.family import LOSS, Family, Member, load_family
+from mla_viz.run.decode import decode
+from mla_viz.run.settings import Settings
+from mla_viz.run.trace import DIFFERENCES, Run, Side
+from mla_viz.words import gap_text, loss_text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,7 +121,7 @@ def _print_run(run: Run) -> None:
             f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
             f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"
         )
-    gap = "different models" if run.max_abs_diff is None else f"{run.max_abs_diff:.1e}"
+    gap = gap_text(run.max_abs_diff)
     print(f"largest difference: {gap} ({run.dtype}); same tokens: {run.same_tokens}")
     for note in run.notes:
         print(note)
@@ -183,8 +185,9 @@ def _quality(args: dict[str, Any]) -> None:
         return
     print(f"{'model':16s} {'cached':>6s} {'nats/token':>10s} {'std':>6s} {'seeds':>5s}")
     for m in family.members:
-        std = "-" if m.std(LOSS) is None else f"{m.std(LOSS):.3f}"
-        print(f"{m.label:16s} {m.cache_elems:6d} {m.mean(LOSS):10.3f} {std:>6s} {len(m.runs):5d}")
+        std = "-" if m.std(LOSS) is None else loss_text(m.std(LOSS))
+        loss = loss_text(m.mean(LOSS))
+        print(f"{m.label:16s} {m.cache_elems:6d} {loss:>10s} {std:>6s} {len(m.runs):5d}")
 
 
 def _claims(args: dict[str, Any]) -> None:

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from mla_viz.ui import absorption, algebra
+from mla_viz.ui.absorption import algebra, stages
+from mla_viz.ui.absorption.dims import chosen_dims
 from mla_viz.ui.frame import ensure_frame
 
 ensure_frame()
-dims = absorption.chosen_dims()
+dims = chosen_dims()
 st.header("Absorption: the algebra with every number in sight", anchor=False)
 st.caption(
     "What is cached, what is absorbed into what, and why RoPE stands apart. Counts are made with"
@@ -14,10 +15,10 @@ st.caption(
 )
 
 st.subheader("Before the latent", anchor="before", divider="gray")
-absorption.before_the_latent(dims)
+stages.before_the_latent(dims)
 
 st.subheader("One step of MLA, absorbed", anchor="step", divider="gray")
-absorption.steps(dims)
+stages.steps(dims)
 
 st.subheader("Three ways to the same output", anchor="flows", divider="gray")
 algebra.three_flows(dims)

@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from mla_viz.settings import side_geometry
-from mla_viz.ui.controls import Sidebar
+from mla_viz.ui.decode.loss import loss_section
+from mla_viz.ui.decode.progress import packed_run
+from mla_viz.ui.decode.sidebar import Sidebar
 from mla_viz.ui.frame import ensure_frame
 from mla_viz.ui.player import player
-from mla_viz.ui.quality import quality_section
-from mla_viz.ui.runs import packed_run
 
 ensure_frame()
 ONE_MODEL = (
@@ -19,7 +18,11 @@ TWO_MODELS = (
     "These mechanisms have weights of their own. The left one chooses, both are fed its tokens.",
 )
 
-sidebar = Sidebar()
+try:
+    sidebar = Sidebar()
+except ValueError as error:
+    st.error(str(error))
+    st.stop()
 title = st.container()
 try:
     settings = sidebar.settings()
@@ -30,9 +33,9 @@ except ValueError as error:
 
 if "shown" in st.session_state:
     settings, payload = st.session_state.shown
-    same = side_geometry(settings, settings.left) == side_geometry(settings, settings.right)
+    same = settings.side("left") == settings.side("right")
     headline, explanation = ONE_MODEL if same else TWO_MODELS
     title.header(headline, anchor=False)
     title.caption(explanation)
     player(payload)
-    quality_section(settings)
+    loss_section(settings)

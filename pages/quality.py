@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from mla_viz.family import load_family
-from mla_viz.ui import family as sections
+from mla_viz.findings.family import load_family
+from mla_viz.ui import quality as sections
 from mla_viz.ui.frame import ensure_frame
 
 ensure_frame()

@@ -8,18 +8,23 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 
-from mla_viz import family
+from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.findings.family import load_family
 from mla_viz.model import weights
+from mla_viz.model.sources import TRAINED, Shape, find_source
+from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.shipped import member_weights
 from train.model import TrainableModel
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("house")
 torch.set_num_threads(1)
 
-SHIPPED = weights.DATA / f"{weights.TRAINED}.safetensors"
+SHIPPED = shipped_module.DATA
+TOKENIZER = stories_tokenizer()
 TINY = ModelGeometry(
-    name=weights.TRAINED,
+    name="stories",
     attention=MLAGeometry(
         d_model=32,
         n_heads=8,
@@ -38,12 +43,43 @@ TINY = ModelGeometry(
 
 @pytest.fixture
 def shipped():
-    if not SHIPPED.exists():
-        pytest.skip(f"{SHIPPED.name} is not there yet")
+    if not (SHIPPED / "stories.safetensors").exists():
+        pytest.skip("the trained weights are not there yet")
 
 
 @pytest.fixture
-def tiny_trained(tmp_path, monkeypatch):
+def data_folder(tmp_path, monkeypatch):
+    """A folder in the place of the shipped data: what is written there hides the shipped file."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in SHIPPED.iterdir():
+        if file.name != "family":
+            (folder / file.name).symlink_to(file)
+    monkeypatch.setattr(shipped_module, "DATA", folder)
+    forget()
+    yield folder
+    forget()
+
+
+def trained_weights(heads, latent):
+    source = find_source(TRAINED)
+    return source.load(source.geometry(Shape(heads, latent), "mla_expanded"), 0)
+
+
+def forget():
+    for kept in (find_source, weights._tensors, load_family):
+        kept.cache_clear()
+
+
+def save(module, geometry, file):
+    tensors = {name: p.detach().contiguous() for name, p in module.named_parameters()}
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
+    save_file(tensors, file, metadata={"geometry": json.dumps(asdict(geometry))})
+
+
+@pytest.fixture
+def tiny_trained(data_folder):
     torch.manual_seed(7)
     model = TrainableModel(TINY)
     with torch.no_grad():
@@ -52,13 +88,8 @@ def tiny_trained(tmp_path, monkeypatch):
                 parameter.add_(0.3 * torch.randn_like(parameter))
             if name == "embedding":
                 parameter.mul_(8)
-    tensors = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-    file = tmp_path / f"{weights.TRAINED}.safetensors"
-    save_file(tensors, file, metadata={"geometry": json.dumps(asdict(TINY))})
-    monkeypatch.setattr(weights, "DATA", tmp_path)
-    weights._tensors.cache_clear()
-    yield model
-    weights._tensors.cache_clear()
+    save(model, TINY, data_folder / "stories.safetensors")
+    return model
 
 
 SMALL_FAMILY = {
@@ -84,16 +115,14 @@ def seed_score(seed, nats):
 
 
 @pytest.fixture
-def small_family(tmp_path, monkeypatch):
+def small_family(data_folder):
     """Four small members with random weights; returns the modules they were saved from."""
     modules, records = {}, []
     for name, attention in SMALL_FAMILY.items():
         geometry = ModelGeometry(name, attention, 2, 24, 2048, 64)
         torch.manual_seed(3)
-        module = modules[name] = TrainableModel(geometry)
-        tensors = {k: v.detach().contiguous() for k, v in module.state_dict().items()}
-        metadata = {"geometry": json.dumps(asdict(geometry))}
-        save_file(tensors, tmp_path / f"{name}.safetensors", metadata=metadata)
+        modules[name] = TrainableModel(geometry)
+        save(modules[name], geometry, member_weights(name))
         runs = [seed_score(0, 2.0), seed_score(1, 2.2)]
         records.append({"geometry": asdict(geometry), "lr_scale": 1.0, "runs": runs})
     trials = [
@@ -103,14 +132,6 @@ def small_family(tmp_path, monkeypatch):
     ]
     results = {"tokens": 100, "trial_tokens": 25, "planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}
-    (tmp_path / "family.json").write_text(json.dumps(results))
-    monkeypatch.setattr(family, "FAMILY_FILE", tmp_path / "family.json")
-    monkeypatch.setattr(family, "WEIGHTS_FOLDER", tmp_path)
-    forget_family()
-    yield modules
-    forget_family()
-
-
-def forget_family():
-    family.load_family.cache_clear()
-    family.shipped_members.cache_clear()
+    (data_folder / "family.json").unlink()
+    (data_folder / "family.json").write_text(json.dumps(results))
+    return modules

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mla_viz.attention.cache import FIRST_CAPACITY, HeadCache, LatentCache, Rows
-from mla_viz.attention.mechanisms import MECHANISMS
-from mla_viz.attention.ops import causal_softmax, rms_norm, rope_angles, rotate
+from mla_viz.attention.implementation import implementation
+from mla_viz.attention.ops import PASSING, Watch, causal_softmax, rms_norm, rope_angles, rotate
 from mla_viz.attention.weights import MLAWeights, cast, random_gqa, random_mla
 from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.cost import cache_elems
@@ -68,14 +68,16 @@ def angles(geometry, seq, dtype):
 
 
 def start(mechanism, weights, batch=()):
-    row = MECHANISMS[mechanism]
+    row = implementation(mechanism)
     prepared = row.prepare(weights)
     return row, prepared, row.new_cache(prepared, batch)
 
 
 def at_once(mechanism, weights, x):
     row, prepared, cache = start(mechanism, weights, x.shape[:-2])
-    return row.attend(prepared, cache, x, angles(weights.geometry, x.shape[-2], x.dtype))
+    return row.attend(
+        prepared, cache, x, angles(weights.geometry, x.shape[-2], x.dtype), Watch(*PASSING)
+    )
 
 
 def in_parts(mechanism, weights, x, stops):
@@ -84,7 +86,9 @@ def in_parts(mechanism, weights, x, stops):
     outs = []
     for begin, stop in zip([0, *stops], stops, strict=False):
         first = 0 if row.whole_prefix else begin
-        out = row.attend(prepared, cache, x[..., first:stop, :], rope[first:stop]).out
+        out = row.attend(
+            prepared, cache, x[..., first:stop, :], rope[first:stop], Watch(*PASSING)
+        ).out
         outs.append(out[..., begin - first :, :])
     return torch.cat(outs, -2), cache
 
@@ -104,8 +108,8 @@ def test_mla_paths_agree(mechanism, dtype, limit, geometry, seed, batch, seq):
     weights, x = make(geometry, seed, dtype, batch, seq)
     naive, other = at_once("mla_expanded", weights, x), at_once(mechanism, weights, x)
     assert gap(other.out, naive.out) < limit
-    assert gap(other.scores, naive.scores) < limit
-    assert gap(other.probs, naive.probs) < limit
+    assert gap(other.seen["scores"], naive.seen["scores"]) < limit
+    assert gap(other.seen["probs"], naive.seen["probs"]) < limit
 
 
 @pytest.mark.parametrize("mechanism", ["mla_reexpand", "mla_absorbed", "mla_merged"])
@@ -202,7 +206,7 @@ def test_two_heads_and_two_tokens_worked_by_hand(mechanism):
     x = torch.tensor([[7.0, 1.0], [1.0, 7.0]], dtype=torch.float64)
     attended = at_once(mechanism, weights, x)
     probs = torch.tensor([[[1, 0], [0.75, 0.25]], [[1, 0], [0.5, 0.5]]], dtype=torch.float64)
-    torch.testing.assert_close(attended.probs, probs)
+    torch.testing.assert_close(attended.seen["probs"], probs)
     out = torch.tensor([[11.0, 2.0], [42.5, 5.0]], dtype=torch.float64)
     torch.testing.assert_close(attended.out, out)
 
@@ -214,7 +218,7 @@ def test_two_heads_and_two_tokens_worked_by_hand(mechanism):
 @given(mla_geometries, seeds, st.sampled_from(BATCHES))
 def test_probabilities_sum_to_one_and_look_back_only(mechanism, geometry, seed, batch):
     weights, x = make(geometry, seed, batch=batch)
-    probs = at_once(mechanism, weights, x).probs
+    probs = at_once(mechanism, weights, x).seen["probs"]
     assert probs.shape == (*batch, geometry.n_heads, 9, 9)
     torch.testing.assert_close(probs.sum(-1), torch.ones_like(probs[..., 0]))
     assert (probs.triu(1) == 0).all()
@@ -246,8 +250,8 @@ def test_past_tokens_may_be_cached_in_any_order_with_their_positions(mechanism):
     rope = angles(SMALL, 9, x.dtype)
     order = torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
     row, prepared, cache = start(mechanism, weights)
-    row.attend(prepared, cache, x[order], rope[order])
-    last = row.attend(prepared, cache, x[8:], rope[8:]).out
+    row.attend(prepared, cache, x[order], rope[order], Watch(*PASSING))
+    last = row.attend(prepared, cache, x[8:], rope[8:], Watch(*PASSING)).out
     assert gap(last, at_once(mechanism, weights, x).out[8:]) < 1e-12
 
 
@@ -263,7 +267,7 @@ def test_published_scale_replaces_the_default(mechanism):
     geometry = MLAGeometry(12, 3, 4, 6, 5, 8, 7, softmax_scale_override=2 * 10**-0.5)
     object.__setattr__(doubled, "geometry", geometry)
     plain, sharper = at_once(mechanism, weights, x), at_once(mechanism, doubled, x)
-    torch.testing.assert_close(sharper.scores, 2 * plain.scores)
+    torch.testing.assert_close(sharper.seen["scores"], 2 * plain.seen["scores"])
 
 
 # RoPE
@@ -339,7 +343,7 @@ def test_a_step_adds_one_row_and_old_rows_stay_bit_equal(mechanism, batch):
     rope = angles(geometry, 40, x.dtype)
     for pos in range(40):
         before = [tensor.clone() for tensor in cached_tensors(cache)]
-        row.attend(prepared, cache, x[..., pos : pos + 1, :], rope[pos : pos + 1])
+        row.attend(prepared, cache, x[..., pos : pos + 1, :], rope[pos : pos + 1], Watch(*PASSING))
         for old, new in zip(before, cached_tensors(cache), strict=True):
             assert new.shape[-2] == pos + 1
             assert torch.equal(new[..., :pos, :], old)
@@ -425,9 +429,9 @@ def largest_made_by_a_step(mechanism, geometry, batch, past):
     weights, x = make(geometry, batch=batch, seq=past + 1)
     row, prepared, cache = start(mechanism, weights, batch)
     rope = angles(geometry, past + 1, x.dtype)
-    row.attend(prepared, cache, x[..., :past, :], rope[:past])
+    row.attend(prepared, cache, x[..., :past, :], rope[:past], Watch(*PASSING))
     with LargestNewTensor() as watch:
-        row.attend(prepared, cache, x[..., past:, :], rope[past:])
+        row.attend(prepared, cache, x[..., past:, :], rope[past:], Watch(*PASSING))
     return watch.elems // torch.Size(batch).numel()
 
 

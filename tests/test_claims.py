@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mla_viz.claims import CONDITIONAL, HOLDS, RIGHT, VALUES, WRONG, Inputs, judge, parse_inputs
 from mla_viz.cli import main
+from mla_viz.findings.claims.inputs import Inputs, parse_inputs
+from mla_viz.findings.claims.judge import CONDITIONAL, RIGHT, WRONG, judge
+from mla_viz.findings.claims.rules import RULES
 from tests.test_cli import refusal
 
 # FACTS of the literature, reckoned by hand: 2·128·128 / 576, 7168·120 / 34560, ...
@@ -50,7 +52,7 @@ def test_figures_of_deepseek(name, value):
 
 def test_every_claim_says_everything():
     claims = judge(Inputs())
-    assert {claim.id for claim in claims} == set(VALUES)
+    assert {claim.id for claim in claims} == set(RULES)
     for claim in claims:
         for field in fields(claim):
             content = getattr(claim, field.name)
@@ -63,7 +65,8 @@ def test_verdicts_of_deepseek():
     verdicts = {name: claim.verdict for name, claim in by_id().items()}
     assert verdicts["ratio_mha_128x128"] == CONDITIONAL
     assert verdicts["attention_patterns"] == RIGHT
-    assert {verdicts[name] for name in HOLDS} == {WRONG}
+    by_its_nature = "ratio_rope_forgotten six_times_faster queries_share_latent w_uv_into_logits"
+    assert {verdicts[name] for name in by_its_nature.split()} == {WRONG}
     for name in ("ratio_576", "cache_100k_mla_gb", "ratio_is_speed", "fewer_params"):
         assert verdicts[name] == (CONDITIONAL if name == "fewer_params" else WRONG)
 
@@ -105,7 +108,7 @@ def test_any_legal_inputs_are_judged(**changes):
 def test_the_command_line_prints_one_list(capsys):
     main(["claims", "--json"])
     records = json.loads(capsys.readouterr().out)
-    assert len(records) == len(VALUES)
+    assert len(records) == len(RULES)
     first = records[0]
     assert (first["id"], first["inputs"]["n_heads"]) == ("ratio_mha_128x128", 128)
     assert set(first) >= {"claim", "value", "unit", "baseline", "formula", "verdict", "source"}

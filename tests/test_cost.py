@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mla_viz.attention.weights import random_gqa, random_mla
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, group_kv_heads, kv_heads
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import (
     attention_params,
     baselines,
@@ -23,7 +23,8 @@ from mla_viz.cost import (
     operations,
     query_flops,
 )
-from mla_viz.model.weights import synthetic
+from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads
+from mla_viz.model.weights import random_weights
 
 V3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
 CACHED_MLA = ("mla_expanded", "mla_reexpand", "mla_absorbed", "mla_merged")
@@ -149,8 +150,8 @@ def test_baselines(n_heads, expected):
 @given(st.integers(1, 512))
 def test_a_group_divides_the_heads(n_heads):
     assert n_heads % group_kv_heads(n_heads) == 0
-    assert kv_heads("mha", n_heads) == n_heads
-    assert kv_heads("mqa", n_heads) == 1
+    assert MECHANISMS["mha"].kv_heads(n_heads) == n_heads
+    assert MECHANISMS["mqa"].kv_heads(n_heads) == 1
 
 
 @pytest.mark.parametrize("mechanism", CACHED_MLA)
@@ -202,7 +203,7 @@ def test_gqa_params_equal_real_tensors(geometry):
 @pytest.mark.parametrize("attention", [MLAGeometry(12, 3, 4, 6, 5, 8, 7), GQAGeometry(12, 4, 2, 6)])
 def test_model_params_equal_real_tensors(attention):
     model = ModelGeometry("tiny", attention, 3, 20, 50, 16)
-    weights = synthetic(model, 0)
+    weights = random_weights(model, 0)
     total = numel(weights) + sum(numel(b) + numel(b.attention) for b in weights.blocks)
     assert model_params(model) == total
 

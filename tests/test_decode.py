@@ -2,24 +2,27 @@
 
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
-from mla_viz.config import MECHANISM_NAMES, OWN_WEIGHTS
 from mla_viz.cost import cache_elems
-from mla_viz.decode import CANDIDATES, decode
-from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
-from mla_viz.settings import Settings, side_geometry
-from mla_viz.trace import DIFFERENCES, TRACE_BYTES, kept_steps
+from mla_viz.mechanisms.table import MECHANISMS, OWN_WEIGHTS
+from mla_viz.model import sources
+from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
+from mla_viz.run import decode as decode_room
+from mla_viz.run import recorder
+from mla_viz.run.decode import decode
+from mla_viz.run.recorder import CANDIDATES
+from mla_viz.run.sampling import Sampler
+from mla_viz.run.settings import Settings, SideModel
+from mla_viz.run.trace import DIFFERENCES, TRACE_BYTES, kept_steps
 
-decode_module, settings_module = map(import_module, ("mla_viz.decode", "mla_viz.settings"))
 PROMPT = "The little fox ran home."
-MLA = [name for name in MECHANISM_NAMES if name not in OWN_WEIGHTS]
+MLA = [name for name in MECHANISMS if name not in OWN_WEIGHTS]
 LAYERS = 2
-PROMPT_IDS = load_tokenizer().encode(PROMPT, add_special_tokens=False).ids
+PROMPT_IDS = stories_tokenizer().encode(PROMPT)
 
 
 def small(prompt=PROMPT, **settings):
@@ -64,7 +67,7 @@ def test_prompt_tokens_come_first_and_are_marked():
     assert [token.source for token in run.tokens] == expected
     assert "".join(texts(run)[: run.prompt_len]) == PROMPT
     generated = [token.id for token in run.tokens[run.prompt_len :]]
-    assert run.text == load_tokenizer().decode(generated)
+    assert run.text == stories_tokenizer().decode(generated)
 
 
 def test_one_prompt_token_and_one_new_token_make_one_step():
@@ -73,7 +76,7 @@ def test_one_prompt_token_and_one_new_token_make_one_step():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("mechanism", MECHANISM_NAMES)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_cache_bytes_equal_the_closed_form_at_every_step(mechanism, dtype):
     run = small(right=mechanism, dtype=dtype, heads=4)
     side = run.right
@@ -130,13 +133,13 @@ def test_both_sides_are_fed_what_the_left_one_chose():
 
 
 def test_a_wrong_side_is_seen_in_the_differences(monkeypatch):
-    made, gains = decode_module.load_named, iter([1, 2])
+    made, gains = SideModel.load, iter([1, 2])
 
     def spoiled(geometry, seed):
         weights = made(geometry, seed)
         return replace(weights, final_norm=weights.final_norm * next(gains))
 
-    monkeypatch.setattr(decode_module, "load_named", spoiled)
+    monkeypatch.setattr(SideModel, "load", spoiled)
     run = small(dtype="float64")
     scores, probs, out, logits = run.differences.max(0)
     assert max(scores, probs, out) < 1e-10
@@ -189,7 +192,7 @@ def test_sampling_follows_the_probabilities():
     settings = Settings(PROMPT, temperature=1.0, top_k=0)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(2000, 2048, generator=generator, dtype=torch.float64)
-    chosen = [decode_module._choose(logits, row, settings) for row in noise]
+    chosen = [Sampler(settings, 2048).choose(logits, row) for row in noise]
     assert set(chosen) == {3, 5}
     assert abs(chosen.count(5) / 2000 - 0.8) < 0.03
 
@@ -202,9 +205,9 @@ def test_a_seed_gives_one_run_and_another_seed_another():
 
 
 def test_end_of_text_ends_the_run(monkeypatch):
-    end = load_tokenizer().token_to_id(END_OF_TEXT)
+    end = stories_tokenizer().end
     script = iter([11, 11, 12, 12, end, end])
-    monkeypatch.setattr(decode_module, "_choose", lambda *_: next(script))
+    monkeypatch.setattr(Sampler, "choose", lambda *_: next(script))
     run = small(max_new_tokens=6)
     assert [token.id for token in run.tokens[run.prompt_len :]] == [11, 12, end]
     assert run.n_steps == run.prompt_len + 2
@@ -229,7 +232,7 @@ def test_progress_is_told_and_may_stop_the_run():
 
 
 def test_new_tokens_past_the_context_are_clamped_and_said(monkeypatch):
-    monkeypatch.setattr(settings_module, "SYNTHETIC_CONTEXT", len(PROMPT_IDS) + 4)
+    monkeypatch.setattr(sources, "SYNTHETIC_CONTEXT", len(PROMPT_IDS) + 4)
     run = small(max_new_tokens=len(PROMPT_IDS) + 4)
     assert len(run.tokens) == len(PROMPT_IDS) + 4
     asked = len(PROMPT_IDS) + 4
@@ -242,7 +245,7 @@ def test_a_run_that_fits_has_no_notes():
 
 
 def test_dropped_attention_is_said(monkeypatch):
-    monkeypatch.setattr(decode_module, "kept_steps", partial(kept_steps, limit=20_000))
+    monkeypatch.setattr(recorder, "kept_steps", partial(kept_steps, limit=20_000))
     run = small(max_new_tokens=30)
     kept = run.left.probs.steps
     assert len(kept) < run.n_steps
@@ -355,20 +358,20 @@ def test_memory_is_measured_before_anything_is_made(monkeypatch):
     def never(*_):
         raise AssertionError("weights were made")
 
-    monkeypatch.setattr(decode_module, "free_bytes", lambda _: TRACE_BYTES)
-    monkeypatch.setattr(decode_module, "load_named", never)
+    monkeypatch.setattr(decode_room, "free_bytes", lambda _: TRACE_BYTES)
+    monkeypatch.setattr(SideModel, "load", never)
     with pytest.raises(ValueError, match=r"expected one that fits 0.1 GiB of free memory, got .*"):
         small()
 
 
 def test_overflow_in_half_precision_is_said(monkeypatch):
-    made = decode_module.load_named
+    made = SideModel.load
 
     def large(geometry, seed):
         weights = made(geometry, seed)
         return replace(weights, final_norm=weights.final_norm * 3e4)
 
-    monkeypatch.setattr(decode_module, "load_named", large)
+    monkeypatch.setattr(SideModel, "load", large)
     with pytest.raises(ValueError, match="dtype: expected one that holds .*float16.* overflowed"):
         small(dtype="float16")
     assert small(dtype="bfloat16").n_steps > 0
@@ -393,7 +396,7 @@ TRAINED_REFUSED = [
     ({"latent": 3}, "latent: expected a whole number from 4 to 64, got 3"),
     ({"latent": 65}, "latent: expected a whole number from 4 to 64, got 65"),
     ({"qk_nope_head_dim": 8}, "qk_nope_head_dim: expected 6 for the trained model, got 8"),
-    ({"q_lora_rank": 8}, "q_lora_rank: expected None for the trained model, got 8"),
+    ({"q_lora_rank": 8}, "q_lora_rank: expected none for the trained model, got 8"),
     ({"layers": 7}, "layers: expected 2 for the trained model, got 7"),
 ]
 
@@ -405,7 +408,7 @@ def test_trained_source_refuses_in_words(tiny_trained, settings, words):  # noqa
 
 
 def test_weights_of_its_own_must_be_there(tiny_trained, monkeypatch):  # noqa: ARG001
-    monkeypatch.setattr(settings_module, "shipped_members", lambda: ())
+    monkeypatch.setattr(sources, "is_shipped", lambda _: False)
     with pytest.raises(ValueError, match="right: expected a mechanism whose trained .*, got 'mha'"):
         tiny(right="mha")
 
@@ -438,7 +441,7 @@ def test_shipped_model_refuses_a_prompt_that_fills_its_context(shipped):  # noqa
 
 def test_shipped_model_runs_at_the_corners_of_its_sliders(shipped):  # noqa: ARG001
     for heads, latent in [(1, 4), (8, 4), (1, 64), (8, 64)]:
-        geometry = side_geometry(Settings(PROMPT, heads=heads, latent=latent), "mla_absorbed")
+        geometry = Settings(PROMPT, heads=heads, latent=latent).side("right").geometry
         assert geometry.context == 256
         run = decode(PROMPT, heads=heads, latent=latent, max_new_tokens=3, device="cpu")
         assert run.right.cache_elems == latent + geometry.attention.qk_rope_head_dim

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mla_viz.evaluate import evaluate, score_stories, windows
-from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
-from mla_viz.model.weights import load_trained
-from mla_viz.scores import load_grid
+from mla_viz.findings.evaluate import evaluate, score_stories, windows
+from mla_viz.findings.scores import load_grid
+from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
+from tests.conftest import trained_weights
 
 STORY = "Once upon a time there was a little dog. The dog liked to run. "
 
@@ -36,13 +36,15 @@ def test_windows_overlap_by_half():
 
 
 def test_one_short_story_by_hand(tiny_trained):
-    tokenizer = load_tokenizer()
-    end = tokenizer.token_to_id(END_OF_TEXT)
-    ids = torch.tensor([[end, *tokenizer.encode(STORY.strip()).ids, end]])
+    tokenizer = stories_tokenizer()
+    end = tokenizer.end
+    ids = torch.tensor([[end, *tokenizer.encode(STORY.strip()), end]])
     with torch.no_grad():
         logits = tiny_trained(ids[:, :-1])[0]
     nats = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
-    score = score_stories(load_trained(8, 64), "mla_absorbed", [STORY.strip()])
+    score = score_stories(
+        trained_weights(8, 64), "mla_absorbed", [STORY.strip()], stories_tokenizer()
+    )
     assert score.tokens == ids.shape[1] - 1
     assert score.nats_per_token == pytest.approx(nats.item(), rel=1e-5)
     bits = score.nats_per_token * score.tokens / math.log(2)
@@ -73,7 +75,9 @@ def test_the_shipped_grid_is_that_of_the_shipped_weights():
     grid = load_grid()
     stories = read_stories(Path(corpus) / "stories_val.txt.gz")[: grid.stories]
     for heads, latent in ((8, 64), (8, 32), (1, 4)):
-        score = score_stories(load_trained(heads, latent), "mla_expanded", stories)
+        score = score_stories(
+            trained_weights(heads, latent), "mla_expanded", stories, stories_tokenizer()
+        )
         assert score.tokens == grid.tokens
         assert score.nats_per_token == pytest.approx(grid.loss(heads, latent), abs=1e-3)
 

@@ -9,19 +9,22 @@ import pytest
 import torch
 
 from mla_viz.cli import main
-from mla_viz.decode import decode, generate
-from mla_viz.evaluate import evaluate, repeated_pairs, score_stories
-from mla_viz.family import difference, load_family, shipped_members
+from mla_viz.findings.evaluate import evaluate, repeated_pairs, score_stories
+from mla_viz.findings.family import difference, load_family
 from mla_viz.model.decoder import Decoder
+from mla_viz.model.sources import MEMBERS, is_shipped, source_names
+from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.model.weights import load_weights
-from mla_viz.settings import Settings, side_geometry, sources
-from tests.conftest import SMALL_FAMILY
+from mla_viz.run.decode import decode, generate
+from mla_viz.run.settings import Settings
+from mla_viz.shipped import member_weights
+from tests.conftest import SMALL_FAMILY, TOKENIZER
 from train.family import matched, members
 from train.model import TrainableModel
 
 
 def test_members_count_what_their_geometry_says(small_family):
-    assert set(small_family) == set(shipped_members())
+    assert set(small_family) == set(filter(is_shipped, MEMBERS))
     mha, mla = load_family().member("mha"), load_family().member("mla-8")
     assert (mha.mechanism, mla.mechanism) == ("mha", "mla_absorbed")
     assert (mha.cache_elems, mla.cache_elems) == (2 * 4 * 8, 8 + 4)
@@ -54,7 +57,7 @@ def test_a_loaded_member_is_the_trained_one(small_family, name):
     with torch.no_grad():
         expected = small_family[name](tokens)
     member = load_family().member(name)
-    weights = load_weights(member.weights_file)
+    weights = load_weights(member_weights(member.name))
     ours = Decoder(weights, member.mechanism, (2,)).feed(tokens).logits
     assert (ours - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -72,7 +75,7 @@ def test_members_are_different_models_side_by_side(small_family):
 
 def test_settings_that_a_member_has_not(small_family):
     assert small_family
-    assert sources() == ("trained", *SMALL_FAMILY, "synthetic")
+    assert source_names() == ("trained", *SMALL_FAMILY, "synthetic")
     for changes, words in (
         ({"source": "mla-8", "latent": 9}, "kv_lora_rank: expected 8"),
         ({"source": "mha", "heads": 3}, "n_heads: expected 4"),
@@ -81,15 +84,17 @@ def test_settings_that_a_member_has_not(small_family):
     ):
         with pytest.raises(ValueError, match=words):
             s = Settings(**changes)
-            [side_geometry(s, name) for name in (s.left, s.right)]
+            [s.side(name) for name in ("left", "right")]
 
 
 def test_evaluate_takes_members(small_family, tmp_path):
     assert small_family
     text = tmp_path / "text.txt"
     text.write_text("The cat sat. The cat ran.\n<|endoftext|>\nA dog.")
-    weights = load_weights(load_family().member("gqa-2").weights_file)
-    expected = score_stories(weights, "gqa", ["The cat sat. The cat ran.", "A dog."])
+    weights = load_weights(member_weights("gqa-2"))
+    expected = score_stories(
+        weights, "gqa", ["The cat sat. The cat ran.", "A dog."], stories_tokenizer()
+    )
     assert evaluate(text, source="gqa-2") == expected
     with pytest.raises(ValueError, match="mechanism: expected one of mha, gqa, mqa"):
         evaluate(text, source="mha", mechanism="mla_absorbed")
@@ -103,13 +108,15 @@ def test_repeated_pairs_by_hand():
 
 def test_repeated_and_novel_losses_make_up_the_whole(small_family):
     assert small_family
-    weights = load_weights(load_family().member("mha").weights_file)
-    score = score_stories(weights, "mha", ["The cat sat. The cat sat. The cat sat."])
+    weights = load_weights(member_weights("mha"))
+    score = score_stories(
+        weights, "mha", ["The cat sat. The cat sat. The cat sat."], stories_tokenizer()
+    )
     tokens = score.tokens
     share = (score.nats_per_token - score.novel) / (score.repeated - score.novel)
     assert share * tokens == pytest.approx(round(share * tokens), abs=1e-6)
     assert 0 < share < 1
-    assert score_stories(weights, "mha", ["A"]).repeated is None
+    assert score_stories(weights, "mha", ["A"], TOKENIZER).repeated is None
 
 
 @pytest.mark.usefixtures("small_family")
@@ -138,7 +145,7 @@ def test_the_committed_scores_are_those_of_the_shipped_weights(name):
     corpus = os.environ.get("MLA_VIZ_CORPUS")
     if not corpus:
         pytest.skip("MLA_VIZ_CORPUS names no folder with the stories")
-    if name not in shipped_members():
+    if name not in source_names():
         pytest.skip(f"{name} is not trained yet")
     score = evaluate(Path(corpus) / "stories_val.txt.gz", source=name)
     assert score.nats_per_token == pytest.approx(

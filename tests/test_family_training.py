@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mla_viz.family import ONE_SEED_NOISE as NOISE
+from mla_viz import shipped
+from mla_viz.findings.family import ONE_SEED_NOISE as NOISE
 from train import collect
 from train import family as plan
 from train import run as train_run
@@ -17,8 +18,7 @@ def logs(tmp_path, monkeypatch):
     for module in (plan, train_run):
         monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
         monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "checkpoints")
-    monkeypatch.setattr(collect, "FAMILY_FILE", tmp_path / "family.json")
-    monkeypatch.setattr(collect, "WEIGHTS_FOLDER", tmp_path / "family")
+    monkeypatch.setattr(shipped, "DATA", tmp_path)
 
     def finish(run, loss):
         run.log.parent.mkdir(parents=True, exist_ok=True)

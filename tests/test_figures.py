@@ -2,11 +2,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from mla_viz.config import MECHANISM_NAMES
-from mla_viz.family import ONE_SEED_NOISE, load_family
 from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
-from mla_viz.figures.theme import COLOURS
-from mla_viz.scores import LossGrid
+from mla_viz.findings.family import ONE_SEED_NOISE, load_family
+from mla_viz.findings.scores import LossGrid
+from mla_viz.mechanisms.table import MECHANISMS
 
 GRID = LossGrid("m", 2, 100, [1, 2], [4, 8, 16], [[3.0, 2.9, 2.8], [2.7, 2.6, 2.5]])
 
@@ -30,10 +29,10 @@ def test_a_setting_finds_its_loss():
 
 
 def test_every_mechanism_has_a_colour_of_its_own_legible_on_its_ground():
-    assert set(COLOURS) == set(MECHANISM_NAMES)
+    colours = [row.colour for row in MECHANISMS.values()]
     for shade in ("light", "dark"):
-        assert len({getattr(colour, shade) for colour in COLOURS.values()}) == len(COLOURS)
-    for colour in COLOURS.values():
+        assert len({getattr(colour, shade) for colour in colours}) == len(colours)
+    for colour in colours:
         assert contrast(colour.light, colour.light_tint) >= 4.5
         assert contrast(colour.dark, colour.dark_tint) >= 4.5
         assert {f.name for f in fields(colour)} == {"light", "light_tint", "dark", "dark_tint"}

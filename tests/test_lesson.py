@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from mla_viz.catalog import MODELS
 from mla_viz.cost import brackets, cache_elems, operations
-from mla_viz.lesson import (
+from mla_viz.findings.lesson import (
     GEOMETRY,
     WORDS,
     Lesson,
@@ -14,7 +13,8 @@ from mla_viz.lesson import (
     rope_break,
     stage_matrices,
 )
-from mla_viz.ui.absorption import code_line, prose
+from mla_viz.published.catalog import MODELS
+from mla_viz.ui.absorption.stages import code_line, prose
 
 # Worked by hand: two words, d_model 2, one head of 1, a latent of 2, no rotation at position 0 ..
 # x2 = (1, 2); c1 = (1, 0), c2 = (2, 1); q = 1·3 + 2·(-1) = 1; W_UK = (2, -1)

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from mla_viz.family import load_family
-from mla_viz.likeness import head_likeness, linear_cka, mean_cka
+from mla_viz.findings.likeness import head_likeness, linear_cka, mean_cka
+from mla_viz.findings.recall import NAMES, name_recall, recall_items
 from mla_viz.model.weights import load_weights
-from mla_viz.recall import NAMES, name_recall, recall_items
+from mla_viz.shipped import member_weights
+from tests.conftest import TOKENIZER
 
 
 def random(*shape, seed=0):
@@ -37,7 +38,7 @@ STORIES = ["The cat sat on a mat and ran away with the big red ball.", "A dog. T
 @pytest.mark.usefixtures("small_family")
 def test_shared_keys_are_alike_and_own_keys_are_not():
     found = {
-        name: head_likeness(load_weights(load_family().member(name).weights_file), STORIES)
+        name: head_likeness(load_weights(member_weights(name)), STORIES, TOKENIZER)
         for name in ("mha", "gqa-2", "mqa", "mla-8")
     }
     assert found["mqa"].keys == found["mqa"].values == pytest.approx(1)
@@ -59,5 +60,5 @@ def test_recall_prompts_are_fair():
 
 @pytest.mark.usefixtures("small_family")
 def test_recall_of_a_model_that_knows_nothing_is_near_chance():
-    weights = load_weights(load_family().member("mha").weights_file)
-    assert 0 <= name_recall(weights, "mha") < 0.35
+    weights = load_weights(member_weights("mha"))
+    assert 0 <= name_recall(weights, "mha", TOKENIZER) < 0.35

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
-from mla_viz.figures.matrix import matrix_html, number_text
+from mla_viz.figures.matrix import matrix_html
+from mla_viz.words import cell_text
 
 
 @pytest.mark.parametrize(
     ("x", "text"), [(1.5, "1.5"), (-0.25, "−0.25"), (0.0, "0"), (-0.001, "0"), (10.0, "10")]
 )
 def test_numbers_are_short(x, text):
-    assert number_text(x) == text
+    assert cell_text(x) == text
 
 
 def test_a_table_says_name_shape_role_and_every_value():

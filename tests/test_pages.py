@@ -3,9 +3,10 @@ import re
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from mla_viz.family import shipped_members
-from mla_viz.settings import Settings
-from mla_viz.ui.runs import KEPT_BYTES, RunStore
+from mla_viz.model.sources import source_names
+from mla_viz.run.settings import Settings
+from mla_viz.run.store import Store
+from mla_viz.ui.server import KEPT_BYTES
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
 
@@ -98,7 +99,7 @@ def test_a_member_keeps_the_sliders_values_for_later():
 
 def test_own_weights_need_a_family():
     offered = page(max_new_tokens=2, right="mla_merged").selectbox(key="left").options
-    assert len(offered) == 5 + len({"mha", "gqa-2", "mqa"} & set(shipped_members()))
+    assert len(offered) == 5 + len({"mha", "gqa-2", "mqa"} & set(source_names()))
 
 
 def test_the_quality_map_opens():
@@ -107,7 +108,7 @@ def test_the_quality_map_opens():
 
 
 def test_the_store_drops_the_oldest_run_past_its_bound():
-    store = RunStore()
+    store = Store(KEPT_BYTES)
     half = bytes(KEPT_BYTES // 2)
     for seed in range(3):
         store.keep(Settings(seed=seed), half)
@@ -251,4 +252,4 @@ def test_rope_on_the_content_path_shows_the_damage():
     app = absorption_page()
     app.toggle(key="rope_on_content").set_value(True).run()
     assert not app.exception
-    assert any("difference" in table.value for table in app.table)
+    assert any("difference</th>" in block.proto.body for block in app.get("html"))

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from mla_viz.stories import read_stories
+from mla_viz.findings.stories import read_stories
 
 TEXT = "One day.\nThe end.\n<|endoftext|>\n\nA fox. 🦊\n<|endoftext|>\n<|endoftext|>\n  Last  \n"
 STORIES = ["One day.\nThe end.", "A fox. 🦊", "Last"]

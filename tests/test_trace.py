@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mla_viz.trace import (
+from mla_viz.run.trace import (
     CELL_BYTES,
     TRACE_BYTES,
     AttentionRows,

@@ -11,8 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from mla_viz.config import MLAGeometry, ModelGeometry
 from mla_viz.model.decoder import Decoder
-from mla_viz.model.tokenizer import END_OF_TEXT, load_tokenizer
-from mla_viz.model.weights import load_trained, trained_geometry
+from mla_viz.model.sources import Shape, find_source
+from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
+from tests.conftest import trained_weights
 from train import run as train_run
 from train.model import causal_attention
 from train.optim import make_optimizers, orthogonalise, set_rate
@@ -60,8 +61,8 @@ def test_the_cut_model_is_the_trained_one(tiny_trained, sizes, mechanism):
     tokens = torch.randint(2048, (3, 20), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tiny_trained(tokens, *sizes)
-    weights = load_trained(*sizes)
-    assert weights.geometry == trained_geometry(*sizes)
+    weights = trained_weights(*sizes)
+    assert weights.geometry == find_source("trained").geometry(Shape(*sizes), mechanism)
     assert gap(Decoder(weights, mechanism, (3,)).feed(tokens).logits, expected) < 1e-5
 
 
@@ -70,7 +71,7 @@ def test_the_model_fed_token_by_token_is_the_trained_one(tiny_trained, mechanism
     tokens = torch.randint(2048, (1, 12), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = tiny_trained(tokens, 5, 20)
-    decoder = Decoder(load_trained(5, 20), mechanism, (1,))
+    decoder = Decoder(trained_weights(5, 20), mechanism, (1,))
     for pos in range(12):
         first = 0 if decoder.whole_prefix else pos
         logits = decoder.feed(tokens[:, first : pos + 1]).logits[:, -1]
@@ -141,7 +142,7 @@ def test_the_rate_warms_up_holds_and_falls(tiny_trained):
 
 def test_windows_depend_on_seed_and_index_alone(text):
     def stream(seed=3):
-        return StoryStream(text, load_tokenizer(), 16, seed)
+        return StoryStream(text, stories_tokenizer(), 16, seed)
 
     straight, resumed = stream(), stream()
     rows = [straight.batch(4 * i, 4) for i in range(80)]
@@ -152,15 +153,15 @@ def test_windows_depend_on_seed_and_index_alone(text):
 
 
 def test_windows_run_on_where_the_last_one_ended(text):
-    stream = StoryStream(text, load_tokenizer(), 16, 0)
+    stream = StoryStream(text, stories_tokenizer(), 16, 0)
     first, second = stream.batch(0, 2)
     assert first.shape == (17,)
     assert first[-1] == second[0]
-    assert first[0] == load_tokenizer().token_to_id(END_OF_TEXT)
+    assert first[0] == stories_tokenizer().end
 
 
 def test_each_epoch_has_an_order_of_its_own(text):
-    stream = StoryStream(text, load_tokenizer(), 16, 0)
+    stream = StoryStream(text, stories_tokenizer(), 16, 0)
     per_epoch = stream.n_tokens // 16 - 1
     assert not torch.equal(stream.batch(0, 4), stream.batch(per_epoch, 4))
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from mla_viz.family import FAMILY_FILE, WEIGHTS_FOLDER
+from mla_viz.findings.family import FAMILY_FILE
+from mla_viz.shipped import member_weights, shipped
 from train.family import (
     SWAP_SEED,
     TOKENS,
@@ -70,10 +71,9 @@ def scored_text() -> dict[str, int]:
 
 def ship_weights() -> None:
     """Copy the weights of the first seed into the package."""
-    WEIGHTS_FOLDER.mkdir(parents=True, exist_ok=True)
     for run in member_runs("member", SEEDS[0]):
         if run.score is not None and run.weights.exists():
-            shutil.copy(run.weights, WEIGHTS_FOLDER / f"{run.geometry.name}.safetensors")
+            shutil.copy(run.weights, member_weights(run.geometry.name))
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def main() -> None:
         "members": members,
         "swapped": finished_members("swap", [SWAP_SEED]),
     }
-    write_json(FAMILY_FILE, record)
+    write_json(shipped(FAMILY_FILE), record)
     ship_weights()
     print(f"{len(members)} members, {sum(len(m['runs']) for m in members)} trainings")
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from mla_viz.config import ModelGeometry
-from mla_viz.model.weights import DATA
+from mla_viz.shipped import shipped
 from train.run import CHECKPOINTS, GEOMETRY
 
 
@@ -33,5 +33,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Export a checkpoint for mla_viz/data.")
     parser.add_argument("name")
     name = parser.parse_args().name
-    file = export(name, GEOMETRY, DATA / f"{name}.safetensors")
+    file = export(name, GEOMETRY, shipped(f"{name}.safetensors"))
     print(f"{file}: {file.stat().st_size:,} bytes")

@@ -18,16 +18,18 @@ from typing import TypeVar
 
 import torch
 
-from mla_viz.config import VOCAB_SIZE, GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import model_params
-from mla_viz.evaluate import score_stories
-from mla_viz.family import ONE_SEED_NOISE
-from mla_viz.likeness import head_likeness
+from mla_viz.findings.evaluate import score_stories
+from mla_viz.findings.family import ONE_SEED_NOISE
+from mla_viz.findings.likeness import head_likeness
+from mla_viz.findings.recall import name_recall
+from mla_viz.findings.stories import read_stories
+from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.model.weights import load_weights
-from mla_viz.recall import name_recall
-from mla_viz.stories import read_stories
 from train.export import export
 from train.run import CHECKPOINTS, LOGS, Recipe, Training, write_json
+from train.text import VOCAB_SIZE
 
 TOKENS = 8_000_000
 TRIAL_TOKENS = TOKENS // 4
@@ -176,12 +178,12 @@ def train(run: Run, text: Path, val: Path, device: str) -> None:
     Training(recipe, text, val, device).run()
     weights = load_weights(export(run.name, run.geometry, run.weights))
     mechanism = "mla_expanded" if isinstance(run.geometry.attention, MLAGeometry) else "gqa"
-    stories = read_stories(val)
+    stories, tokenizer = read_stories(val), stories_tokenizer()
     measured = {
         "stories": len(stories),
-        "score": asdict(score_stories(weights, mechanism, stories)),
-        "name_recall": name_recall(weights, mechanism),
-        "likeness": asdict(head_likeness(weights, stories[:LIKENESS_STORIES])),
+        "score": asdict(score_stories(weights, mechanism, stories, tokenizer)),
+        "name_recall": name_recall(weights, mechanism, tokenizer),
+        "likeness": asdict(head_likeness(weights, stories[:LIKENESS_STORIES], tokenizer)),
     }
     write_json(run.log, json.loads(run.log.read_text()) | measured)
     run.weights.with_suffix(".pt").unlink()

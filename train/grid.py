@@ -12,21 +12,23 @@ from pathlib import Path
 
 import torch
 
-from mla_viz.evaluate import score_stories
-from mla_viz.model.weights import LEAST_LATENT, TRAINED, load_trained
-from mla_viz.scores import GRID_FILE
-from mla_viz.stories import read_stories
-from train.run import GEOMETRY
+from mla_viz.findings.evaluate import score_stories
+from mla_viz.findings.scores import GRID_FILE
+from mla_viz.findings.stories import read_stories
+from mla_viz.model.sources import TRAINED, Shape, find_source
+from mla_viz.shipped import shipped
 
 
 def score_grid(stories: list[str], part: Path) -> dict[str, dict]:
     """Score every (heads, latent), keeping what was done in `part`."""
     done = json.loads(part.read_text()) if part.exists() else {}
-    g = GEOMETRY.attention
-    for heads in range(1, g.n_heads + 1):
-        for latent in range(LEAST_LATENT, g.kv_lora_rank + 1):
+    source = find_source(TRAINED)
+    heads_dial, latent_dial = source.dials["heads"], source.dials["latent"]
+    for heads in range(heads_dial.low, heads_dial.high + 1):
+        for latent in range(latent_dial.low, latent_dial.high + 1):
             if f"{heads} {latent}" not in done:
-                score = score_stories(load_trained(heads, latent), "mla_expanded", stories)
+                weights = source.load(source.geometry(Shape(heads, latent), "mla_expanded"), 0)
+                score = score_stories(weights, "mla_expanded", stories, source.tokenizer())
                 done[f"{heads} {latent}"] = asdict(score)
         part.write_text(json.dumps(done))
         print(f"{heads} heads done", flush=True)
@@ -45,7 +47,7 @@ def main() -> None:
     heads = sorted({int(key.split()[0]) for key in done})
     latents = sorted({int(key.split()[1]) for key in done})
     grid = {
-        "model": TRAINED,
+        "model": find_source(TRAINED).geometry(Shape(), "mla_expanded").name,
         "stories": args.stories,
         "tokens": done[f"{heads[0]} {latents[0]}"]["tokens"],
         "heads": heads,
@@ -54,7 +56,7 @@ def main() -> None:
             [round(done[f"{n} {r}"]["nats_per_token"], 4) for r in latents] for n in heads
         ],
     }
-    GRID_FILE.write_text(json.dumps(grid) + "\n")
+    shipped(GRID_FILE).write_text(json.dumps(grid) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from mla_viz.config import VOCAB_SIZE, MLAGeometry, ModelGeometry
-from mla_viz.model.tokenizer import TOKENIZER_FILE, load_tokenizer
-from mla_viz.stories import read_stories
+from mla_viz.config import MLAGeometry, ModelGeometry
+from mla_viz.findings.stories import read_stories
+from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.shipped import shipped
 from train.model import TrainableModel
 from train.optim import make_optimizers, set_rate
-from train.text import StoryStream, train_tokenizer
+from train.text import VOCAB_SIZE, StoryStream, train_tokenizer
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 LOGS = Path(__file__).parent / "logs"
@@ -119,8 +120,8 @@ class Training:
         g = recipe.geometry
         self.model = TrainableModel(g).to(device)
         self.optimizers = make_optimizers(self.model, recipe.lr_scale)
-        self.stream = StoryStream(text, load_tokenizer(), g.context, recipe.seed)
-        self.val = StoryStream(val, load_tokenizer(), g.context, 0).batch(0, 24).to(device)
+        self.stream = StoryStream(text, stories_tokenizer(), g.context, recipe.seed)
+        self.val = StoryStream(val, stories_tokenizer(), g.context, 0).batch(0, 24).to(device)
         self.step, self.seconds, self.records = 0, 0.0, []
         self.file = CHECKPOINTS / f"{recipe.name}.pt"
         if self.file.exists():
@@ -200,8 +201,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if not TOKENIZER_FILE.exists():
-        train_tokenizer(read_stories(args.text)).save(str(TOKENIZER_FILE))
+    tokenizer_file = shipped("tokenizer.json")
+    if not tokenizer_file.exists():
+        train_tokenizer(read_stories(args.text)).save(str(tokenizer_file))
     name = args.name or ("dedicated" if args.dedicated else "stories")
     recipe = Recipe(name, args.tokens, not args.dedicated, args.seed, lr_scale=args.lr_scale)
     Training(recipe, args.text, args.val, args.device).run()

@@ -11,9 +11,10 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from mla_viz.config import VOCAB_SIZE
-from mla_viz.model.tokenizer import END_OF_TEXT
-from mla_viz.stories import read_stories
+from mla_viz.findings.stories import read_stories
+from mla_viz.model.tokenizer import END_OF_TEXT, ByteTokenizer
+
+VOCAB_SIZE = 2048
 
 
 def train_tokenizer(stories: list[str]) -> Tokenizer:
@@ -38,10 +39,9 @@ class StoryStream:
     continues after a stop with the very tokens it would have seen.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, seq_len: int, seed: int) -> None:
-        end = tokenizer.token_to_id(END_OF_TEXT)
-        encoded = tokenizer.encode_batch_fast(read_stories(path), add_special_tokens=False)
-        self._stories = [np.array([end, *story.ids], dtype=np.int64) for story in encoded]
+    def __init__(self, path: Path, tokenizer: ByteTokenizer, seq_len: int, seed: int) -> None:
+        encoded = map(tokenizer.encode, read_stories(path))
+        self._stories = [np.array([tokenizer.end, *ids], dtype=np.int64) for ids in encoded]
         self.n_tokens = sum(map(len, self._stories))
         self._windows = self.n_tokens // seq_len - 1
         self._seq_len, self._seed, self._epoch = seq_len, seed, -1

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
-from mla_viz.evaluate import score_stories
-from mla_viz.model.weights import load_trained
-from mla_viz.stories import read_stories
+from mla_viz.findings.evaluate import score_stories
+from mla_viz.findings.stories import read_stories
+from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.model.weights import load_cut
 from train.export import export
 from train.run import CHECKPOINTS, GEOMETRY, LOGS, write_json
 
@@ -34,7 +35,8 @@ def main() -> None:
     for name, sizes in SETTINGS.items():
         file = export(name, GEOMETRY, CHECKPOINTS / f"{name}.safetensors")
         for heads, latent in sizes:
-            score = score_stories(load_trained(heads, latent, file), "mla_expanded", stories)
+            weights = load_cut(file, heads, latent)
+            score = score_stories(weights, "mla_expanded", stories, stories_tokenizer())
             records.append({"model": name, "heads": heads, "latent": latent, **asdict(score)})
             print(json.dumps(records[-1]), flush=True)
     write_json(LOGS / "yardstick.json", {"stories": len(stories), "scores": records})

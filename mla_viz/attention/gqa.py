@@ -9,7 +9,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import HeadCache
-from mla_viz.attention.ops import Attended, attend_grouped, merge_heads, rotate
+from mla_viz.attention.implementation import Implementation
+from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
 from mla_viz.attention.weights import GQAWeights
 
 
@@ -25,10 +26,15 @@ def attend(
     cache: HeadCache,
     x: Float[Tensor, "*batch seq d_model"],
     rope: Complex[Tensor, "seq half"],
+    watch: Watch,
 ) -> Attended:
     """Append the new tokens' keys and values, then attend over all that are cached."""
     x = x.unsqueeze(-3)
     cache.append(rotate(x @ w.W_K, rope), x @ w.W_V)
     q = rotate(x @ w.W_Q, rope)
-    scores, probs, o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale)
-    return Attended(merge_heads(o_head, w.W_O), scores, probs)
+    o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale, watch)
+    watch(q=q, o_head=o_head)
+    return Attended(merge_heads(o_head, w.W_O), watch.seen)
+
+
+IMPLEMENTATION = Implementation(attend, new_cache)

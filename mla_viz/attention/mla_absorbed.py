@@ -11,8 +11,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
+from mla_viz.attention.implementation import Implementation
 from mla_viz.attention.mla import latent, query_input
-from mla_viz.attention.ops import Attended, attend_grouped, merge_heads, rotate
+from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
 from mla_viz.attention.weights import MLAWeights
 
 
@@ -27,12 +28,21 @@ def attend(
     cache: LatentCache,
     x: Float[Tensor, "*batch seq d_model"],
     rope: Complex[Tensor, "seq half"],
+    watch: Watch,
 ) -> Attended:
     """score = (q_nope W_UK^T) . c + q_rope . k_rope; out = ((sum p c) W_UV) W_O."""
-    cache.append(*latent(w, x, rope))
+    c_kv, k_rope = latent(w, x, rope)
+    cache.append(c_kv, k_rope)
     c_q = query_input(w, x)
-    q_latent = (c_q @ w.W_UQ) @ w.W_UK.mT
-    q = torch.cat([q_latent, rotate(c_q @ w.W_QR, rope)], -1)
+    q_nope, q_rope = c_q @ w.W_UQ, rotate(c_q @ w.W_QR, rope)
+    q_latent = q_nope @ w.W_UK.mT
+    q = torch.cat([q_latent, q_rope], -1)
     k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
-    scores, probs, o_latent = attend_grouped(q, k, v, w.geometry.softmax_scale)
-    return Attended(merge_heads(o_latent @ w.W_UV, w.W_O), scores, probs)
+    o_latent = attend_grouped(q, k, v, w.geometry.softmax_scale, watch)
+    o_head = o_latent @ w.W_UV
+    watch(q_nope=q_nope, q_rope=q_rope, q_latent=q_latent, o_latent=o_latent, o_head=o_head)
+    watch(c_kv=c_kv, k_rope=k_rope)
+    return Attended(merge_heads(o_head, w.W_O), watch.seen)
+
+
+IMPLEMENTATION = Implementation(attend, new_cache)

@@ -11,8 +11,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
+from mla_viz.attention.implementation import Implementation
 from mla_viz.attention.mla import latent, query_input
-from mla_viz.attention.ops import Attended, attend_grouped, merge_heads, rotate
+from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
 from mla_viz.attention.weights import MLAWeights
 
 
@@ -41,11 +42,19 @@ def attend(
     cache: LatentCache,
     x: Float[Tensor, "*batch seq d_model"],
     rope: Complex[Tensor, "seq half"],
+    watch: Watch,
 ) -> Attended:
     """score = (c_Q W_UQ_UK) . c + q_rope . k_rope; out = (sum p c) W_UV_O."""
-    cache.append(*latent(w.base, x, rope))
+    c_kv, k_rope = latent(w.base, x, rope)
+    cache.append(c_kv, k_rope)
     c_q = query_input(w.base, x)
-    q = torch.cat([c_q @ w.W_UQ_UK, rotate(c_q @ w.base.W_QR, rope)], -1)
+    q_latent, q_rope = c_q @ w.W_UQ_UK, rotate(c_q @ w.base.W_QR, rope)
+    q = torch.cat([q_latent, q_rope], -1)
     k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
-    scores, probs, o_latent = attend_grouped(q, k, v, w.base.geometry.softmax_scale)
-    return Attended(merge_heads(o_latent, w.W_UV_O), scores, probs)
+    o_latent = attend_grouped(q, k, v, w.base.geometry.softmax_scale, watch)
+    watch(q_rope=q_rope, q_latent=q_latent, o_latent=o_latent)
+    watch(c_kv=c_kv, k_rope=k_rope)
+    return Attended(merge_heads(o_latent, w.W_UV_O), watch.seen)
+
+
+IMPLEMENTATION = Implementation(attend, new_cache, prepare)

@@ -3,23 +3,52 @@
 Half-precision inputs are normalised and soft-maxed in float32, as DeepSeek's code does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+PASSING = (
+    *("q", "q_nope", "q_rope", "q_latent"),
+    *("c_kv", "k_rope", "k", "v"),
+    *("scores", "probs", "o_latent", "o_head"),
+)
+
+
+class Watch:
+    """Keeps what attention computes on the way, by the names asked for; the rest costs nothing.
+
+    Names are those in PASSING: `c_kv` and `k_rope` of the new tokens, `k` and `v` of all tokens as
+    they are scored and mixed. Each mechanism has some of the others: only those that move W_UK to
+    the query make a `q_latent`, and an `o_latent` at the other end.
+    """
+
+    def __init__(self, *names: str) -> None:
+        unknown = [name for name in names if name not in PASSING]
+        if unknown:
+            raise ValueError(f"watch: expected names of {', '.join(PASSING)}, got {unknown[0]!r}")
+        self._names = names
+        self.seen: dict[str, Tensor] = {}
+
+    def __call__(self, **tensors: Tensor) -> None:
+        """Keep those that were asked for."""
+        for name in self._names:
+            if name in tensors:
+                self.seen[name] = tensors[name]
+
 
 @dataclass(frozen=True)
 class Attended:
     """What one attention layer computed for the queries it was given.
 
-    `working_bytes` counts keys and values that were rebuilt for this call and thrown away.
+    `seen` holds what was watched on the way, by name; `working_bytes` counts keys and values that
+    were rebuilt for this call and thrown away.
     """
 
     out: Float[Tensor, "*batch seq d_model"]
-    scores: Float[Tensor, "*batch n_heads seq total"]
-    probs: Float[Tensor, "*batch n_heads seq total"]
+    seen: Mapping[str, Tensor]
     working_bytes: int = 0
 
 
@@ -77,12 +106,9 @@ def attend_grouped(
     k: Float[Tensor, "*batch n_kv_heads total qk"],
     v: Float[Tensor, "*batch n_kv_heads total v"],
     scale: float,
-) -> tuple[
-    Float[Tensor, "*batch n_heads seq total"],
-    Float[Tensor, "*batch n_heads seq total"],
-    Float[Tensor, "*batch n_heads seq v"],
-]:
-    """Scores, probabilities and per-head outputs; each key/value head serves n_heads / n_kv_heads.
+    watch: Watch,
+) -> Float[Tensor, "*batch n_heads seq v"]:
+    """Softmax(q k^T scale) v per head; each key/value head serves n_heads / n_kv_heads.
 
     The queries of a group are one matrix, so that a shared key is read once for all of them.
     """
@@ -92,7 +118,8 @@ def attend_grouped(
     scores = (grouped @ k.mT).unflatten(-2, (-1, seq)).flatten(-4, -3) * scale
     probs = causal_softmax(scores)
     out = probs.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2) @ v
-    return scores, probs, out.unflatten(-2, (n_heads // n_kv_heads, seq)).flatten(-4, -3)
+    watch(k=k, v=v, scores=scores, probs=probs)
+    return out.unflatten(-2, (n_heads // n_kv_heads, seq)).flatten(-4, -3)
 
 
 def merge_heads(

@@ -9,6 +9,8 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
+from mla_viz.words import cell_text
+
 ROLE_COLOURS = {
     "fixed at training": "#7d8799",
     "cached": "#1b87ab",
@@ -58,10 +60,4 @@ def _row(
 def _cell(x: float, colour: str, largest: float) -> str:
     share = round(8 + 52 * abs(x) / largest)
     ground = f"color-mix(in srgb, {colour} {share}%, transparent)"
-    return f"<td style='background:{ground};padding:2px 6px;text-align:right'>{number_text(x)}</td>"
-
-
-def number_text(x: float) -> str:
-    """Two digits at most, no trailing zeros, a true minus: `1.5`, `−0.25`, `0`."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text.replace("-", "−")
+    return f"<td style='background:{ground};padding:2px 6px;text-align:right'>{cell_text(x)}</td>"

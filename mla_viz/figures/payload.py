@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mla_viz.config import MECHANISM_NAMES, GQAGeometry, MLAGeometry
-from mla_viz.cost import baselines, shape_text
-from mla_viz.figures.theme import COLOURS
-from mla_viz.trace import DIFFERENCES, AttentionRows, Run, Side
+from mla_viz.config import MLAGeometry
+from mla_viz.cost import baselines
+from mla_viz.mechanisms.ledger import shape_text
+from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
 
 EXACT_BYTES = 16 << 20
 DTYPES = {"float64": "f64", "float32": "f32", "int32": "i32", "uint8": "u8"}
@@ -94,16 +95,16 @@ def _baselines(run: Run) -> list[dict[str, Any]]:
 
 
 def _side(side: Side, run: Run, blobs: _Blobs, exact: bool) -> dict[str, Any]:
-    name = MECHANISM_NAMES[side.mechanism]
+    row = MECHANISMS[side.mechanism]
     return {
         "mechanism": side.mechanism,
-        "label": name.label,
-        "short": name.short,
-        "color": asdict(COLOURS[side.mechanism]),
+        "label": row.label,
+        "short": row.short,
+        "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
         "elem_bytes": side.elem_bytes,
         "cache_elems": side.cache_elems,
-        "segments": segments(side),
+        "segments": [asdict(segment) for segment in row.segments(side.geometry)],
         "cache_bytes": blobs.numbers(side.cache_bytes),
         "allocated_bytes": blobs.numbers(side.allocated_bytes),
         "working_bytes": blobs.numbers(side.working_bytes),
@@ -113,24 +114,6 @@ def _side(side: Side, run: Run, blobs: _Blobs, exact: bool) -> dict[str, Any]:
         "cells": _cells(side, blobs),
         "top": {"text": side.top_text, "probs": blobs.add(side.top_probs)},
     }
-
-
-def segments(side: Side) -> list[dict[str, Any]]:
-    """What the columns of the cache are, left to right, as the cache's table() lays them."""
-    g = side.geometry
-    if isinstance(g, GQAGeometry):
-        return [_head(i, g.head_dim, g.head_dim) for i in range(g.n_kv_heads)]
-    if side.mechanism == "mla_expanded":
-        return [_head(i, g.qk_head_dim, g.v_head_dim) for i in range(g.n_heads)]
-    if not side.cache_elems:
-        return []
-    parts = [("latent c_KV", g.kv_lora_rank), ("rope key k_R", g.qk_rope_head_dim)]
-    return [{"label": label, "elems": n, "parts": []} for label, n in parts if n]
-
-
-def _head(index: int, k: int, v: int) -> dict[str, Any]:
-    parts = [{"label": "k", "elems": k}, {"label": "v", "elems": v}]
-    return {"label": f"head {index + 1}", "elems": k + v, "parts": parts}
 
 
 def _operations(side: Side, n_steps: int, blobs: _Blobs) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 import plotly.graph_objects as go
 
-from mla_viz.family import LOSS, Family, Member
-from mla_viz.figures.theme import COLOURS
-from mla_viz.scores import LossGrid
+from mla_viz.findings.family import LOSS, Family, Member
+from mla_viz.findings.scores import LossGrid
+from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.words import kib_text, loss_text, mega_text, share_text
 
 
 def loss_grid_figure(grid: LossGrid, heads: int, latent: int) -> go.Figure:
@@ -68,8 +69,13 @@ def _label_place(member: Member, family: Family) -> str:
     return "bottom left" if above or last else "top right"
 
 
+def _colour(member: Member, dark: bool) -> str:
+    colour = MECHANISMS[member.mechanism].colour
+    return colour.dark if dark else colour.light
+
+
 def _point(member: Member, dark: bool, label_place: str) -> go.Scatter:
-    colour = COLOURS[member.mechanism].dark if dark else COLOURS[member.mechanism].light
+    colour = _colour(member, dark)
     return go.Scatter(
         x=[member.cache_elems],
         y=[member.mean(LOSS)],
@@ -89,20 +95,21 @@ def _hover(member: Member) -> str:
     seeds = "1 seed" if len(member.runs) == 1 else f"{len(member.runs)} seeds"
     lines = [
         f"<b>{member.label}</b>, {seeds}",
-        f"{member.mean(LOSS):.3f}{_spread(member.std(LOSS))} nats/token",
-        f"{member.mean('bits_per_byte'):.3f} bits/byte",
-        f"repeated pairs {member.mean('repeated'):.3f}, new ones {member.mean('novel'):.3f}",
-        f"name recall {member.mean('name_recall'):.0%}",
+        f"{loss_text(member.mean(LOSS))}{_spread(member.std(LOSS))} nats/token",
+        f"{loss_text(member.mean('bits_per_byte'))} bits/byte",
+        f"repeated pairs {loss_text(member.mean('repeated'))},"
+        f" new ones {loss_text(member.mean('novel'))}",
+        f"name recall {share_text(member.mean('name_recall'))}",
         f"{member.cache_elems} elements cached a token and layer,"
-        f" {member.cache_bytes(256) / 1024:.0f} KiB at 256 tokens in float16",
+        f" {kib_text(member.cache_bytes(256))} KiB at 256 tokens in float16",
         f"{member.params:,} parameters",
-        f"{member.flops(member.geometry.context) / 1e6:.2f} MFLOP for the last token",
+        f"{mega_text(member.flops(member.geometry.context))} MFLOP for the last token",
     ]
     return "<br>".join(lines) + "<extra></extra>"
 
 
 def _spread(std: float | None) -> str:
-    return "" if std is None else f" ± {std:.3f}"
+    return "" if std is None else f" ± {loss_text(std)}"
 
 
 def likeness_figure(family: Family, dark: bool) -> go.Figure:
@@ -112,9 +119,7 @@ def likeness_figure(family: Family, dark: bool) -> go.Figure:
         ("keys", "circle", [_keys_likeness(member) for member in family.members]),
         ("values", "diamond-open", [member.mean("values") for member in family.members]),
     )
-    colours = [
-        COLOURS[m.mechanism].dark if dark else COLOURS[m.mechanism].light for m in family.members
-    ]
+    colours = [_colour(member, dark) for member in family.members]
     dots = [
         go.Scatter(
             x=likeness,

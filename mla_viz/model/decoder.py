@@ -4,6 +4,7 @@ Knows weights and caches; knows no text, no sampling and no trace.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from mla_viz.attention.mechanisms import MECHANISMS
-from mla_viz.attention.ops import Attended, rms_norm, rope_angles
+from mla_viz.attention.implementation import implementation
+from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
 from mla_viz.attention.weights import AttentionWeights, cast
 from mla_viz.config import ModelGeometry
 
@@ -73,7 +74,7 @@ class Decoder:
 
     def __init__(self, weights: ModelWeights, mechanism: str, batch: tuple[int, ...] = ()) -> None:
         self.weights = weights
-        self._mechanism = MECHANISMS[mechanism]
+        self._mechanism = implementation(mechanism)
         self.whole_prefix = self._mechanism.whole_prefix
         self._attention = [self._mechanism.prepare(b.attention) for b in weights.blocks]
         self.caches = [self._mechanism.new_cache(w, batch) for w in self._attention]
@@ -81,10 +82,14 @@ class Decoder:
         self._clock_waits = weights.embedding.is_cuda
 
     @torch.inference_mode()
-    def feed(self, tokens: Int[Tensor, "*batch seq"]) -> Forward:
+    def feed(self, tokens: Int[Tensor, "*batch seq"], watched: Sequence[str] = ()) -> Forward:
         """Run tokens through the model behind those fed before.
 
         A mechanism that keeps nothing (`whole_prefix`) must be fed the whole prefix each time.
+
+        Args:
+            tokens: ids of the new tokens.
+            watched: names of `ops.PASSING` that each layer's `seen` is to hold.
         """
         w, eps = self.weights, self.weights.geometry.norm_eps
         x = w.embedding[tokens]
@@ -93,7 +98,7 @@ class Decoder:
         for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
             h = rms_norm(x, block.attn_norm, eps)
             began = self._now()
-            attended = self._mechanism.attend(attention, cache, h, rope)
+            attended = self._mechanism.attend(attention, cache, h, rope, Watch(*watched))
             times.append((self._now() - began) / 1e3)
             layers.append(attended)
             x = x + attended.out

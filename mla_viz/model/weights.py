@@ -1,4 +1,7 @@
-"""Where weights come from: the shipped model cut to a setting, or seeded random numbers."""
+"""Weights of a whole model: from a file, cut to a setting or as they are, or random numbers.
+
+Knows files and geometries; does not know which of them come with the package.
+"""
 
 import json
 from collections.abc import Callable
@@ -17,14 +20,8 @@ from mla_viz.attention.weights import (
     random_gqa,
     random_mla,
 )
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, check_int, geometry_from
-from mla_viz.family import load_family
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, geometry_from
 from mla_viz.model.decoder import BlockWeights, ModelWeights
-
-DATA = Path(__file__).parent.parent / "data"
-TRAINED = "stories"
-SYNTHETIC = "synthetic"
-LEAST_LATENT = 4
 
 
 @cache
@@ -38,35 +35,25 @@ def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
     return geometry, tensors
 
 
-def shipped_file() -> Path:
-    """The weights that come with the package."""
-    return DATA / f"{TRAINED}.safetensors"
-
-
-def full_geometry(file: Path | None = None) -> ModelGeometry:
-    """Geometry of a trained model at its full size; the shipped one by default."""
-    return _tensors(file or shipped_file())[0]
-
-
-def trained_geometry(heads: int, latent: int, file: Path | None = None) -> ModelGeometry:
-    """Geometry of a trained model at a setting of the sliders; the shipped one by default.
+def read_geometry(file: Path) -> ModelGeometry:
+    """Geometry of a trained model at its full size.
 
     Raises:
-        ValueError: heads or latent outside what the model was trained for.
+        ValueError: the file is missing.
     """
-    full = full_geometry(file)
-    check_int("heads", heads, 1, full.attention.n_heads)
-    check_int("latent", latent, LEAST_LATENT, full.attention.kv_lora_rank)
-    return full.with_attention(n_heads=heads, kv_lora_rank=latent)
+    return _tensors(file)[0]
 
 
-def load_trained(heads: int, latent: int, file: Path | None = None) -> ModelWeights:
-    """A trained model cut to its first heads and latent dims: a plain MLA in float32.
+def load_cut(file: Path, heads: int, latent: int) -> ModelWeights:
+    """A trained MLA model cut to its first heads and latent dims: a plain MLA in float32.
 
     The gains (kv_lora_rank / latent)^a and (n_heads / heads)^b go into the norm gain and W_O.
+
+    Raises:
+        ValueError: the file is missing.
     """
-    geometry = trained_geometry(heads, latent, file)
-    full, tensors = _tensors(file or shipped_file())
+    full, tensors = _tensors(file)
+    geometry = full.with_attention(n_heads=heads, kv_lora_rank=latent)
     cut = partial(cut_attention, full=full.attention, heads=heads, latent=latent)
     return _assemble(geometry, tensors, cut)
 
@@ -81,17 +68,7 @@ def load_weights(file: Path) -> ModelWeights:
     g = geometry.attention
     if isinstance(g, GQAGeometry):
         return _assemble(geometry, tensors, partial(split_heads, geometry=g))
-    return load_trained(g.n_heads, g.kv_lora_rank, file)
-
-
-def load_named(geometry: ModelGeometry, seed: int = 0) -> ModelWeights:
-    """The weights that a geometry's name stands for: random, the sliders' model, a member."""
-    if geometry.name == SYNTHETIC:
-        return synthetic(geometry, seed)
-    if geometry.name == TRAINED:
-        g = geometry.attention
-        return load_trained(g.n_heads, g.kv_lora_rank)
-    return load_weights(load_family().member(geometry.name).weights_file)
+    return load_cut(file, g.n_heads, g.kv_lora_rank)
 
 
 def _assemble(
@@ -146,7 +123,7 @@ def cut_attention(
     return MLAWeights(geometry=g, W_DQ=None, q_norm=None, **contiguous)
 
 
-def synthetic(geometry: ModelGeometry, seed: int) -> ModelWeights:
+def random_weights(geometry: ModelGeometry, seed: int) -> ModelWeights:
     """Seeded random weights of any geometry; the tokens it chooses mean nothing."""
     generator = torch.Generator().manual_seed(seed)
     d_model = geometry.attention.d_model

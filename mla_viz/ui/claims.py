@@ -5,7 +5,9 @@ from itertools import groupby
 
 import streamlit as st
 
-from mla_viz.claims import CONDITIONAL, RIGHT, VERDICTS, WRONG, Claim, Inputs, judge
+from mla_viz.findings.claims.inputs import Inputs
+from mla_viz.findings.claims.judge import CONDITIONAL, RIGHT, VERDICTS, WRONG, Claim, judge
+from mla_viz.words import amount_text
 
 BADGES = {
     RIGHT: ("green", ":material/check:"),
@@ -71,13 +73,8 @@ def claim_cards(inputs: Inputs) -> None:
 
 
 def value_text(claim: Claim) -> str:
-    """The value with its unit: `56.9 times`, `576 elements a token and layer`."""
-    if claim.value is None:
-        return "there is none"
-    if isinstance(claim.value, int) or float(claim.value).is_integer():
-        return f"{claim.value:,.0f} {claim.unit}"
-    digits = 1 if abs(claim.value) >= 20 else 2
-    return f"{claim.value:,.{digits}f} {claim.unit}"
+    """The value with its unit: `56.9 times`; where there is none, that."""
+    return "there is none" if claim.value is None else amount_text(claim.value, claim.unit)
 
 
 def _card(claim: Claim) -> None:

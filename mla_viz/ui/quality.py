@@ -1,43 +1,252 @@
-"""What the current setting costs in quality: the loss map under the player."""
+"""The sections of the Quality page: what the family's members lose, share and write."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from statistics import fmean, stdev
 
 import streamlit as st
 
-from mla_viz.family import ONE_SEED_NOISE
-from mla_viz.scores import load_grid
-from mla_viz.settings import Settings
+from mla_viz.figures.quality import family_figure, likeness_figure
+from mla_viz.figures.table import table_html
+from mla_viz.findings.claims.rules import mla_gains
+from mla_viz.findings.family import LOSS, ONE_SEED_NOISE, Family, Member, difference
+from mla_viz.model.sources import TRAINED, find_source
+from mla_viz.published.catalog import ABLATIONS, Ablation
+from mla_viz.run.decode import generate
+from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
+from mla_viz.ui.loss_map import PLAIN, loss_map
+from mla_viz.ui.server import run_store
+from mla_viz.words import kib_text, loss_text, mega_text, share_text
 
-PLAIN = {"displayModeBar": False}
+
+def is_dark() -> bool:
+    """Whether the reader's page is dark now."""
+    return st.context.theme.type == "dark"
 
 
-def quality_section(settings: Settings) -> None:
-    """A folded section; Plotly and the figure are loaded only once it is opened."""
-    if settings.source != "trained":
-        return
-    section = st.expander(
-        "What this setting costs in quality", key="quality", on_change="rerun", bind="query-params"
-    )
-    if not section.open:
-        return
-    grid = load_grid()
-    here = grid.loss(settings.heads, settings.latent)
-    full = grid.loss(grid.heads[-1], grid.latents[-1])
-    with section:
-        st.markdown(
-            f"**{here:.3f} nats/token** at {settings.heads} heads and latent dim"
-            f" {settings.latent}; {full:.3f} at the full size. Measured on {grid.stories} held-out"
-            f" stories ({grid.tokens:,} tokens) with these very weights, one training run:"
-            f" differences under {ONE_SEED_NOISE} mean nothing."
+def seeds_words(family: Family) -> str:
+    """How many trainings the points stand for."""
+    counts = sorted({len(member.runs) for member in family.members})
+    if counts == [1]:
+        return (
+            f"Every point is one training. Its bar, {ONE_SEED_NOISE} nats up and down, is what a"
+            " second one is taken to change: where bars overlap, two models are not told apart."
         )
-        loss_map(settings.heads, settings.latent)
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"Every point is the mean of {span} trainings, with their standard deviation as a bar."
 
 
-def loss_map(heads: int, latent: int) -> None:
-    """Loss of the model that follows the sliders at every setting, one of them framed."""
-    from mla_viz.figures.quality import loss_grid_figure
-
+def comparison(family: Family) -> None:
+    """Loss against cache: the chart, and what it says."""
     st.plotly_chart(
-        loss_grid_figure(load_grid(), heads, latent),
-        key="loss_map",
-        config=PLAIN,
-        alt="Map of validation loss over heads and latent dim: it falls towards more of either",
+        family_figure(family, is_dark()), key="family", config=PLAIN, alt=_chart_words(family)
     )
+    st.caption(
+        f"{seeds_words(family)} The dotted line joins the models that no other beats with as little"
+        " cache."
+    )
+    st.markdown("\n".join(f"- {finding}" for finding in findings(family)))
+
+
+def _chart_words(family: Family) -> str:
+    points = ", ".join(
+        f"{m.label} {m.cache_elems}: {loss_text(m.mean(LOSS), 2)}" for m in family.members
+    )
+    return f"Elements cached for a token and layer, and loss in nats per token: {points}"
+
+
+def findings(family: Family) -> Iterator[str]:
+    """What the trained members show, each a sentence of Markdown with its numbers."""
+    best, worst = family.extremes()
+    yield f"**From end to end**: {worst.label} against {best.label}, {difference(worst, best)}."
+    latent = [m for m in family.members if m.mechanism == "mla_absorbed"]
+    for other in family.members:
+        within = [m for m in latent if m.cache_elems <= other.cache_elems]
+        if other in latent or not within:
+            continue
+        mla = min(within, key=lambda m: m.mean(LOSS))
+        yield (
+            f"**At no more cache than {other.label}** ({other.cache_elems} elements):"
+            f" {mla.label} with {mla.cache_elems}, {difference(mla, other)}."
+        )
+    repeated, novel = (worst.mean(kind) - best.mean(kind) for kind in ("repeated", "novel"))
+    yield (
+        f"**Where it is lost**: {worst.label} against {best.label}, {repeated:+.2f} nats/token on"
+        f" pairs of tokens that the story had before, {novel:+.2f} on new ones."
+    )
+
+
+def figures(family: Family) -> None:
+    """The table behind the chart."""
+    st.html(table_html(_table(family.members)))
+
+
+def _table(members: tuple[Member, ...]) -> list[dict[str, str]]:
+    """A row a member; a column for the spread only where there is one."""
+    rows = [_table_row(m) for m in members]
+    if not any(row["±"] for row in rows):
+        for row in rows:
+            del row["±"]
+    return rows
+
+
+def _table_row(m: Member) -> dict[str, str]:
+    std = m.std(LOSS)
+    return {
+        "model": m.label,
+        "cached a token and layer": f"{m.cache_elems}",
+        "KiB at 256 tokens, float16": kib_text(m.cache_bytes(256)),
+        "nats/token": loss_text(m.mean(LOSS)),
+        "±": "" if std is None else loss_text(std),
+        "bits/byte": loss_text(m.mean("bits_per_byte")),
+        "repeated pairs": loss_text(m.mean("repeated")),
+        "new pairs": loss_text(m.mean("novel")),
+        "name recall": share_text(m.mean("name_recall")),
+        "parameters": f"{m.params:,}",
+        "MFLOP, last token": mega_text(m.flops(m.geometry.context)),
+        "seeds": f"{len(m.runs)}",
+    }
+
+
+def slider_map(_: Family) -> None:
+    """Loss of the model that follows the sliders, at every setting of them."""
+    st.caption(
+        "One more model, that of the Decode page: it works at every setting of its sliders, and"
+        " this is its loss at each. The frame marks where the page starts."
+    )
+    start = find_source(TRAINED).start
+    loss_map(start["heads"], start["latent"])
+
+
+def likeness(family: Family) -> None:
+    """How alike the heads are, in every member."""
+    st.markdown(
+        "In MQA all heads read one key and one value. In MLA they read one latent, but each"
+        " through its own matrix. Linear CKA"
+        " ([Kornblith et al., 2019](https://arxiv.org/abs/1905.00414)) tells how alike two heads'"
+        " keys or values are over real tokens: 1 is the same up to rotation and scale. Keys are"
+        " taken as they are scored, after RoPE; MLA's RoPE key, which all heads share by design,"
+        " is left out. A latent narrower than a head's values leaves all heads the same few"
+        " directions, and so makes them alike by itself."
+    )
+    ranked = sorted(family.members, key=lambda m: m.mean("values"))
+    words = ", ".join(f"{m.label} {m.mean('values'):.2f}" for m in ranked)
+    st.plotly_chart(likeness_figure(family, is_dark()), key="likeness", config=PLAIN, alt=words)
+    st.markdown(f"**Values, from the least alike to the most**: {words}.")
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _continuation(name: str, mechanism: str, prompt: str, seed: int) -> str:
+    run_store()  # sets the threads of torch
+    return generate(Settings(prompt, name, left=mechanism, right=mechanism, seed=seed))
+
+
+def continuations(family: Family) -> None:
+    """One prompt, continued by every member from one seed."""
+    st.caption(
+        f"One seed for all, temperature {Settings.temperature}, top-k {Settings.top_k},"
+        f" {Settings.max_new_tokens} tokens."
+    )
+    left, right = st.columns([3, 1])
+    prompt = left.text_input("Prompt", EXAMPLE_PROMPT, key="story", bind="query-params")
+    seed = right.number_input("Seed", 0, 999, 0, key="story_seed", bind="query-params")
+    shipped = [member for member in family.members if member.shipped]
+    try:
+        told = [_continuation(m.name, m.mechanism, prompt, seed) for m in shipped]
+    except ValueError as error:
+        st.error(str(error))
+        return
+    places = [place for _ in shipped[::2] for place in st.columns(2)]
+    for place, member, text in zip(places, shipped, told, strict=False):
+        with place.container(border=True, height="stretch"):
+            st.markdown(
+                f"**{member.label}** · {member.cache_elems} cached"
+                f" · {loss_text(member.mean(LOSS), 2)} nats"
+            )
+            st.text(prompt + text)
+
+
+def published(_: Family) -> None:
+    """The limits of these models, and the ablations of the DeepSeek-V2 paper beside them."""
+    gains = mla_gains()
+    st.markdown(
+        "These models have a million parameters and read five megabytes of children's stories."
+        " They show how the mechanisms trade cache for loss **here**, at this size and width of"
+        " heads. They are no evidence about models a thousand times larger. For those there are"
+        " the comparisons that DeepSeek published, in percent of benchmark questions answered: MLA"
+        f" is above MHA in {sum(gain > 0 for gain in gains)} of {len(gains)} cells; the exception"
+        " is C-Eval of the small models. The large MHA model even had more parameters at work for"
+        " a token, 25.0 billion against 21.5."
+    )
+    for source, rows in groupby(ABLATIONS, lambda row: row.source):
+        st.caption(source)
+        st.html(table_html([_published_row(row) for row in rows]))
+
+
+def _published_row(row: Ablation) -> dict[str, str]:
+    return {
+        "comparison": row.comparison,
+        "attention": row.attention,
+        "cached a token": f"{row.cache_elems:,}" if row.cache_elems else "not printed",
+        **{name: f"{score:.1f}" for name, score in row.scores.items()},
+    }
+
+
+def protocol(family: Family) -> None:
+    """How the models were trained, the trials before, and the second table."""
+    mha = family.members[0]
+    st.markdown(
+        f"Every model has {mha.geometry.n_layers} layers of width"
+        f" {mha.geometry.attention.d_model}, a context of {mha.geometry.context} tokens and"
+        f" {mha.params / 1e6:.2f}M parameters (the feed-forward width makes up for what attention"
+        f" saves, within 0.5 %), and read the same {family.tokens / 1e6:.0f}M tokens in the same"
+        f" order. Scores are taken from the float16 weights on {family.stories} held-out stories"
+        f" ({family.scored_tokens:,} tokens)."
+    )
+    st.markdown("**Trials before it**, a quarter of the tokens each, one seed:")
+    trials = [
+        {
+            "model": t.name,
+            "learning rate": f"×{t.lr_scale:g}",
+            "nats/token": loss_text(t.nats_per_token),
+        }
+        for t in family.trials
+        if t.seed == 0
+    ]
+    st.html(table_html(trials))
+    if repeated := family.repeated_trials():
+        st.markdown("**Trials with other seeds**, which change the first weights and the order:")
+        st.html(table_html(_repeated(repeated)))
+        spread = max(stdev(losses.values()) for losses in repeated.values())
+        st.markdown(
+            "The difference of two single trainings of one model thus has a standard deviation of"
+            f" up to {loss_text(2**0.5 * spread)}; here two models are told apart past"
+            f" {2 * ONE_SEED_NOISE}."
+        )
+    if family.swapped:
+        st.markdown(
+            f"**Attention swapped and nothing else changed**: the feed-forward of MHA for all,"
+            f" {family.trial_tokens / 1e6:.0f}M tokens, one seed; {len(family.swapped)} of"
+            f" {family.planned} models."
+        )
+        st.html(table_html(_table(family.swapped)))
+
+
+def _repeated(trials: dict[str, dict[int, float]]) -> list[dict[str, str]]:
+    """A row a trial, its loss by seed, the best first; then what each other loses more than it."""
+    seeds = sorted(set.intersection(*map(set, trials.values())))
+    rows = {name: [losses[seed] for seed in seeds] for name, losses in trials.items()}
+    best, *others = sorted(rows, key=lambda name: fmean(rows[name]))
+    rows = {name: rows[name] for name in (best, *others)}
+    for name in others:
+        pairs = zip(rows[name], rows[best], strict=True)
+        rows[f"{name} less {best}"] = [loss - of_best for loss, of_best in pairs]
+    return [
+        {
+            "nats/token": name,
+            **{f"seed {seed}": loss_text(loss) for seed, loss in zip(seeds, losses, strict=True)},
+            "mean": loss_text(fmean(losses)),
+            "±": loss_text(stdev(losses)),
+        }
+        for name, losses in rows.items()
+    ]

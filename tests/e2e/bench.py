@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from mla_viz.bench import report, summary
+from mla_viz.bench.engine import report, summary
 from tests.e2e.conftest import QUIET_FLAGS, Visit, find_chromium, free_port, start_server
 
 SESSIONS, MINUTES = 10, 3

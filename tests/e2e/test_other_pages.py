@@ -2,7 +2,7 @@
 
 import pytest
 
-from mla_viz.family import FAMILY_FILE
+from mla_viz.findings.family import FAMILY_FILE
 from tests.e2e.conftest import free_port, start_server
 
 pytestmark = pytest.mark.filterwarnings("default")

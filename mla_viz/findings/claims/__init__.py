@@ -1,0 +1,1 @@
+"""Popular claims, recomputed: what may be changed, the rule of each, the verdict."""

@@ -1,0 +1,210 @@
+"""The family of trained models: what each member is, and how every seed of it scored.
+
+Counts come from `cost`, losses from the committed results. Knows neither torch nor screens.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean, stdev
+from typing import Any
+
+from mla_viz.config import ModelGeometry, geometry_from
+from mla_viz.cost import cache_elems, model_flops, model_params
+from mla_viz.mechanisms.table import mechanism_of, model_label
+from mla_viz.shipped import member_weights, shipped
+from mla_viz.words import loss_text
+
+FAMILY_FILE = "family.json"
+LOSS = "nats_per_token"
+ONE_SEED_NOISE = 0.02  # nats per token by which a second training of the same model may differ
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """One training of a member, scored in float16 as it would be shipped.
+
+    Losses in nats per token; `keys`, `content_keys` and `values` are mean linear CKA of heads.
+    """
+
+    seed: int
+    nats_per_token: float
+    bits_per_byte: float
+    repeated: float
+    novel: float
+    name_recall: float
+    keys: float
+    content_keys: float | None
+    values: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """One kind of attention in the family's model, and its trainings."""
+
+    name: str
+    label: str
+    geometry: ModelGeometry
+    lr_scale: float
+    runs: tuple[SeedScore, ...]
+
+    @property
+    def mechanism(self) -> str:
+        """The mechanism that decodes these weights with the least cache."""
+        return mechanism_of(self.geometry.attention)
+
+    @property
+    def params(self) -> int:
+        """Weights of the whole model, embedding included."""
+        return model_params(self.geometry)
+
+    @property
+    def cache_elems(self) -> int:
+        """Elements cached for one token in one layer."""
+        return cache_elems(self.mechanism, self.geometry.attention)
+
+    def cache_bytes(self, tokens: int, elem_bytes: int = 2) -> int:
+        """Bytes cached for some tokens in all layers."""
+        return self.cache_elems * self.geometry.n_layers * tokens * elem_bytes
+
+    def flops(self, seq_len: int) -> int:
+        """FLOPs of decoding the seq_len-th token, feed-forward and output matrix included."""
+        return model_flops(self.mechanism, self.geometry, seq_len)
+
+    def mean(self, field: str) -> float:
+        """Mean of a field of SeedScore over the seeds."""
+        return fmean(getattr(run, field) for run in self.runs)
+
+    def mean_where_given(self, field: str) -> float | None:
+        """Mean of a field that some kinds of attention do not have."""
+        return None if getattr(self.runs[0], field) is None else self.mean(field)
+
+    def std(self, field: str) -> float | None:
+        """Sample standard deviation over the seeds; None with one seed."""
+        values = [getattr(run, field) for run in self.runs]
+        return stdev(values) if len(values) > 1 else None
+
+    @property
+    def half_width(self) -> float:
+        """Spread of the loss over the seeds; with one seed, what a second one may change."""
+        spread = self.std(LOSS)
+        return ONE_SEED_NOISE if spread is None else spread
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Mean loss give or take its half width."""
+        return self.mean(LOSS) - self.half_width, self.mean(LOSS) + self.half_width
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the weights of the first seed came with the package."""
+        return member_weights(self.name).exists()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more one member loses than another, in nats per token, seed by seed."""
+
+    by_seed: tuple[float, ...]
+    measurable: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds that both have."""
+        return fmean(self.by_seed)
+
+    def __str__(self) -> str:
+        """`0.12 nats/token more`, or that there is no measurable difference."""
+        if not self.measurable:
+            return f"no measurable difference ({self.mean:+.3f} nats/token)"
+        return f"{loss_text(abs(self.mean), 2)} nats/token {'more' if self.mean > 0 else 'less'}"
+
+
+def difference(one: Member, other: Member) -> Difference:
+    """Loss of `one` less that of `other`, paired by seed; measurable where no interval overlaps."""
+    losses = {run.seed: run.nats_per_token for run in other.runs}
+    pairs = (run.nats_per_token - losses[run.seed] for run in one.runs if run.seed in losses)
+    (low, high), (other_low, other_high) = one.interval, other.interval
+    return Difference(tuple(pairs), high < other_low or other_high < low)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short training to choose by."""
+
+    name: str
+    lr_scale: float
+    seed: int
+    nats_per_token: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """All members, the trials before them, and the members with one feed-forward for all.
+
+    `planned` counts the members there will be once all are trained.
+    """
+
+    tokens: int
+    trial_tokens: int
+    planned: int
+    stories: int
+    scored_tokens: int
+    members: tuple[Member, ...]
+    swapped: tuple[Member, ...]
+    trials: tuple[Trial, ...]
+
+    def pareto_edge(self) -> list[Member]:
+        """The members that no other beats with as little cache, from the least cache up."""
+        edge: list[Member] = []
+        for member in sorted(self.members, key=lambda m: (m.cache_elems, m.mean(LOSS))):
+            if not edge or member.mean(LOSS) < edge[-1].mean(LOSS):
+                edge.append(member)
+        return edge
+
+    def repeated_trials(self) -> dict[str, dict[int, float]]:
+        """Loss by seed of the trials that were made with more than one, by the trial's name."""
+        losses: dict[tuple[str, float], dict[int, float]] = {}
+        for trial in self.trials:
+            by_seed = losses.setdefault((trial.name, trial.lr_scale), {})
+            by_seed[trial.seed] = trial.nats_per_token
+        return {name: by_seed for (name, _), by_seed in losses.items() if len(by_seed) > 1}
+
+    def extremes(self) -> tuple[Member, Member]:
+        """The members with the least and with the largest mean loss."""
+        ranked = sorted(self.members, key=lambda member: member.mean(LOSS))
+        return ranked[0], ranked[-1]
+
+    def member(self, name: str) -> Member:
+        """The member of that name.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        for member in self.members:
+            if member.name == name:
+                return member
+        names = ", ".join(member.name for member in self.members)
+        raise ValueError(f"source: expected one of {names}, got {name!r}")
+
+
+@cache
+def load_family() -> Family:
+    """The committed results, read once."""
+    record = json.loads(shipped(FAMILY_FILE).read_text())
+    return Family(
+        tokens=record["tokens"],
+        trial_tokens=record["trial_tokens"],
+        planned=record["planned"],
+        stories=record["stories"],
+        scored_tokens=record["scored_tokens"],
+        members=tuple(map(_member, record["members"])),
+        swapped=tuple(map(_member, record["swapped"])),
+        trials=tuple(Trial(**trial) for trial in record["trials"]),
+    )
+
+
+def _member(record: dict[str, Any]) -> Member:
+    geometry = geometry_from(record["geometry"])
+    runs = tuple(SeedScore(**run) for run in record["runs"])
+    return Member(geometry.name, model_label(geometry), geometry, record["lr_scale"], runs)

@@ -1,0 +1,1 @@
+"""What every mechanism is, told without tensors: names, cached segments, ledger, colour."""

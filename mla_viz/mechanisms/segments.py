@@ -1,0 +1,50 @@
+"""What the columns of a cached row are, from left to right: its segments, and the parts of each.
+
+The order is that in which `attention.cache` lays a token's row.
+"""
+
+from dataclasses import dataclass
+
+from mla_viz.config import GQAGeometry, MLAGeometry
+
+
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring columns of one kind: `k`, 48 elements."""
+
+    label: str
+    elems: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring columns that belong together: a head with its `k` and `v`, or a latent."""
+
+    label: str
+    elems: int
+    parts: tuple[Part, ...] = ()
+
+
+def _head(index: int, k: int, v: int) -> Segment:
+    return Segment(f"head {index + 1}", k + v, (Part("k", k), Part("v", v)))
+
+
+def every_head(g: MLAGeometry) -> list[Segment]:
+    """A key and a value for each head."""
+    return [_head(i, g.qk_head_dim, g.v_head_dim) for i in range(g.n_heads)]
+
+
+def every_kv_head(g: GQAGeometry) -> list[Segment]:
+    """A key and a value for each key/value head."""
+    return [_head(i, g.head_dim, g.head_dim) for i in range(g.n_kv_heads)]
+
+
+def latent_and_rope(g: MLAGeometry) -> list[Segment]:
+    """One latent and one rotated key for all heads."""
+    both = (("latent c_KV", g.kv_lora_rank), ("rope key k_R", g.qk_rope_head_dim))
+    return [Segment(label, elems) for label, elems in both if elems]
+
+
+def nothing(_: MLAGeometry) -> list[Segment]:
+    """No columns."""
+    return []

@@ -1,0 +1,265 @@
+"""Where weights come from: each source is one record, and all have one interface.
+
+A source says what it is called, which dials it follows, which mechanisms run its weights, how text
+becomes tokens for it, and makes the weights of a geometry. Knows no run and no screen.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache, partial
+
+from mla_viz.config import (
+    GQAGeometry,
+    MLAGeometry,
+    ModelGeometry,
+    check_int,
+)
+from mla_viz.mechanisms.table import (
+    MECHANISMS,
+    MLA_MECHANISMS,
+    OWN_WEIGHTS,
+    mechanism_of,
+    model_label,
+    runs_weights_of,
+)
+from mla_viz.model.decoder import ModelWeights
+from mla_viz.model.tokenizer import ByteTokenizer, stories_tokenizer
+from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
+from mla_viz.shipped import member_weights, shipped
+
+TRAINED, SYNTHETIC = "trained", "synthetic"
+MEMBERS = ("mha", "gqa-2", "mqa", "mla-8", "mla-16", "mla-32", "mla-64", "mla-32-wide")
+OF_ITS_OWN = {"mha": "mha", "gqa": "gqa-2", "mqa": "mqa"}
+SYNTHETIC_CONTEXT = 8192
+SYNTHETIC_D_MODEL = 128
+LEAST_LATENT = 4  # the narrowest latent that the sliders' model was trained at
+START_LATENT = 32
+FIELD_NAMES = {"n_heads": "heads", "kv_lora_rank": "latent", "n_layers": "layers"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What may be asked of a source, in counts; None leaves a field to it."""
+
+    heads: int | None = None
+    latent: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    q_lora_rank: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A field of Shape that a source follows: `low` to `high`, begun at `start`.
+
+    A slider goes in steps of `step` and over `slider` alone, where that is given. A start below
+    `low` stands for nothing at all: no query latent.
+    """
+
+    low: int
+    high: int
+    start: int
+    step: int = 1
+    slider: tuple[int, int] | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where a slider begins and ends."""
+        return self.slider or (self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of weights.
+
+    `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
+    weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent and
+    the two sides are where nothing is asked.
+    """
+
+    name: str
+    label: str
+    mechanisms: tuple[str, ...]
+    start: Mapping[str, int | str | None]
+    dials: Mapping[str, Dial]
+    geometry: Callable[[Shape, str], ModelGeometry]
+    load: Callable[[ModelGeometry, int], ModelWeights]
+    tokenizer: Callable[[], ByteTokenizer]
+
+    def largest(self) -> Shape:
+        """The shape of all that was trained."""
+        return Shape(**{name: dial.high for name, dial in self.dials.items()})
+
+
+def source_names() -> tuple[str, ...]:
+    """Every source: the model of the sliders, the members of the family that are there, random."""
+    return TRAINED, *filter(is_shipped, MEMBERS), SYNTHETIC
+
+
+def is_shipped(member: str) -> bool:
+    """Whether the weights of a member of the family came with the package."""
+    return member_weights(member).exists()
+
+
+@cache
+def find_source(name: str) -> Source:
+    """The source of that name.
+
+    Raises:
+        ValueError: there is none, or its file is missing.
+    """
+    if name not in source_names():
+        raise ValueError(f"source: expected one of {', '.join(source_names())}, got {name!r}")
+    return {TRAINED: _trained, SYNTHETIC: _synthetic}.get(name, partial(_member, name))()
+
+
+def source_of(name: str, mechanism: str, field: str) -> Source:
+    """The source whose weights a mechanism runs where source `name` is asked for.
+
+    A mechanism with weights of its own takes those of the family's member beside MLA weights.
+
+    Raises:
+        ValueError: there are no such weights; the message begins with `field`.
+    """
+    source = find_source(name)
+    if mechanism in source.mechanisms:
+        return source
+    if mechanism not in OWN_WEIGHTS:
+        raise ValueError(
+            f"{field}: expected {', '.join(OWN_WEIGHTS)} with source {name},"
+            f" which has no MLA weights, got {mechanism!r}"
+        )
+    if not is_shipped(OF_ITS_OWN[mechanism]):
+        raise ValueError(
+            f"{field}: expected a mechanism whose trained weights are there,"
+            f" got {mechanism!r} (random ones: source {SYNTHETIC})"
+        )
+    return find_source(OF_ITS_OWN[mechanism])
+
+
+def offered_mechanisms(source: Source) -> list[str]:
+    """What may stand left or right: what runs these weights, and models with weights of their own.
+
+    Weights that are no MLA have only other models of their kind beside them.
+    """
+    beside = [name for name in OWN_WEIGHTS if is_shipped(OF_ITS_OWN[name])]
+    mla = [name for name in source.mechanisms if name in MLA_MECHANISMS]
+    own = OWN_WEIGHTS if set(OWN_WEIGHTS) <= set(source.mechanisms) else beside
+    return [*mla, *own]
+
+
+def _trained() -> Source:
+    """The model that follows the sliders: it works at every number of heads and latent dims."""
+    file = shipped("stories.safetensors")
+    full = read_geometry(file)
+    heads, rank = full.attention.n_heads, full.attention.kv_lora_rank
+    dials = {
+        "heads": Dial(1, heads, heads),
+        "latent": Dial(LEAST_LATENT, rank, START_LATENT),
+    }
+
+    def geometry(shape: Shape, _: str) -> ModelGeometry:
+        cut = full.with_attention(
+            n_heads=_within(dials, "heads", shape), kv_lora_rank=_within(dials, "latent", shape)
+        )
+        return _as_asked(shape, cut)
+
+    def load(geometry: ModelGeometry, _: int) -> ModelWeights:
+        return load_cut(file, geometry.attention.n_heads, geometry.attention.kv_lora_rank)
+
+    start = _starts(dials) | {"left": "mla_expanded", "right": "mla_absorbed"}
+    label = "Trained on short stories"
+    return Source(TRAINED, label, MLA_MECHANISMS, start, dials, geometry, load, stories_tokenizer)
+
+
+def _member(name: str) -> Source:
+    """A member of the family of one budget: it has one size."""
+    file = member_weights(name)
+    full = read_geometry(file)
+    g = full.attention
+    own = None if isinstance(g, MLAGeometry) else mechanism_of(g)
+    return Source(
+        name=name,
+        label=f"Family of one budget: {model_label(full)}",
+        mechanisms=runs_weights_of(g) if own is None else (own,),
+        start={
+            "heads": g.n_heads,
+            "latent": getattr(g, "kv_lora_rank", None),
+            "left": own or "mla_expanded",
+            "right": own or "mla_absorbed",
+        },
+        dials={},
+        geometry=lambda shape, _: _as_asked(shape, full),
+        load=lambda *_: load_weights(file),
+        tokenizer=stories_tokenizer,
+    )
+
+
+def _synthetic() -> Source:
+    """Seeded random weights of any geometry; the tokens they choose mean nothing."""
+    dials = {
+        "heads": Dial(1, 1024, 8, slider=(1, 32)),
+        "latent": Dial(1, 65536, START_LATENT, slider=(1, 512)),
+        "qk_nope_head_dim": Dial(1, 4096, 32, slider=(1, 128)),
+        "qk_rope_head_dim": Dial(0, 4096, 16, step=2, slider=(0, 64)),
+        "v_head_dim": Dial(1, 4096, 32, step=2, slider=(2, 128)),
+        "q_lora_rank": Dial(1, 65536, 0, slider=(0, 512)),
+        "layers": Dial(1, 256, 5, slider=(1, 12)),
+    }
+    tokenizer = stories_tokenizer
+
+    def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
+        value = partial(_within, dials, shape=shape)
+        heads, v_head_dim = value("heads"), value("v_head_dim")
+        if kv_heads := MECHANISMS[mechanism].kv_heads:
+            attention = GQAGeometry(SYNTHETIC_D_MODEL, heads, kv_heads(heads), v_head_dim)
+        else:
+            attention = MLAGeometry(
+                SYNTHETIC_D_MODEL,
+                heads,
+                value("qk_nope_head_dim"),
+                value("qk_rope_head_dim"),
+                v_head_dim,
+                value("latent"),
+                value("q_lora_rank") or None,
+            )
+        layers = value("layers")
+        return ModelGeometry(SYNTHETIC, attention, layers, 256, tokenizer().size, SYNTHETIC_CONTEXT)
+
+    start = _starts(dials) | {"left": "mla_expanded", "right": "mla_absorbed"}
+    every = tuple(MECHANISMS)
+    return Source(
+        SYNTHETIC, "Random, any geometry", every, start, dials, geometry, random_weights, tokenizer
+    )
+
+
+def _starts(dials: Mapping[str, Dial]) -> dict[str, int | str | None]:
+    return {name: dials[name].start for name in ("heads", "latent")}
+
+
+def _within(dials: Mapping[str, Dial], field: str, shape: Shape) -> int:
+    """What is asked of a field, or where its dial starts; checked against the dial."""
+    asked, dial = getattr(shape, field), dials[field]
+    return dial.start if asked is None else check_int(field, asked, dial.low, dial.high)
+
+
+def _as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
+    """The trained geometry, if no other is asked for.
+
+    Raises:
+        ValueError: another is; the message names the field and what it must be.
+    """
+    own = geometry.describe()
+    names = {field: name for name, field in FIELD_NAMES.items()}
+    for field in fields(Shape):
+        name = names.get(field.name, field.name)
+        value = getattr(shape, field.name)
+        if value is not None and value != own.get(name):
+            there = "none" if own.get(name) is None else own[name]
+            raise ValueError(
+                f"{name}: expected {there} for the trained model, got {value}"
+                f" (free with source {SYNTHETIC})"
+            )
+    return geometry

@@ -1,0 +1,1 @@
+"""What others published, each figure with its source."""

@@ -1,0 +1,195 @@
+"""The token loop: a prompt goes in, two mechanisms decode it side by side, a Run comes out.
+
+The left side leads: it chooses every token and both sides are fed the same ones. Knows models and
+records; knows no screen.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mla_viz.cost import cache_elems, model_params
+from mla_viz.model.decoder import Decoder
+from mla_viz.model.device import free_bytes, parse_dtype, pick_device
+from mla_viz.model.sources import find_source
+from mla_viz.run.recorder import Recorder
+from mla_viz.run.sampling import Sampler, check_finite
+from mla_viz.run.settings import Settings
+from mla_viz.run.trace import DIFFERENCES, TRACE_BYTES, Run, Token, sealed
+
+OnStep = Callable[[int, int], None]
+
+
+def decode(prompt: str | Settings, *, on_step: OnStep | None = None, **settings: object) -> Run:
+    """Decode a prompt by two mechanisms and return the whole trace.
+
+    Args:
+        prompt: the text; or Settings, which the keywords then change.
+        **settings: fields of Settings.
+        on_step: called with (steps done, steps at most) after each step; may raise to stop.
+
+    Raises:
+        ValueError: a setting is not legal; the message says what was expected and got.
+
+    Example:
+        >>> run = decode("Once upon a time", heads=8, latent=32, max_new_tokens=4)
+        >>> run.left.cache_elems, run.right.cache_elems
+        (640, 48)
+    """
+    if isinstance(prompt, Settings):
+        return Session(replace(prompt, **settings)).run(on_step)
+    return Session(Settings(prompt, **settings)).run(on_step)
+
+
+class _Text:
+    """A prompt as tokens, and the room behind it.
+
+    Raises:
+        ValueError: the prompt fills the context.
+    """
+
+    def __init__(self, s: Settings) -> None:
+        model = s.side("left")
+        self.tokenizer = find_source(model.source).tokenizer()
+        self.prompt_ids = self.tokenizer.encode(s.prompt)
+        context, length = model.geometry.context, len(self.prompt_ids)
+        room = context - length
+        if room < 1:
+            raise ValueError(
+                f"prompt: expected at most {context - 1} tokens (context {context}), got {length}"
+            )
+        self.new_tokens = min(s.max_new_tokens, room)
+        asked = s.max_new_tokens
+        cut = f"{asked} new tokens asked, {room} fit the context of {context}."
+        self.notes = [cut] if asked > room else []
+
+
+class Session:
+    """One decoding of a prompt by two mechanisms: made ready at first, then run once.
+
+    Raises:
+        ValueError: a setting is not legal, or the run would not fit in memory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        s = self._settings = settings
+        self._text = _Text(s)
+        self._ids = list(self._text.prompt_ids)
+        self._n_steps = len(self._ids) + self._text.new_tokens - 1
+        self._device = pick_device(s.device)
+        self._check_memory()
+        models = s.side("left"), s.side("right")
+        self._sides = [
+            Recorder(
+                name, model.load(s.seed).to(parse_dtype(s.dtype), self._device), self._n_steps, s
+            )
+            for name, model in zip((s.left, s.right), models, strict=True)
+        ]
+        self._same_model = models[0] == models[1]
+        self._sampler = Sampler(s, models[0].geometry.vocab_size)
+        self._differences: list[list[float]] = []
+        self._same_tokens = True
+
+    def run(self, on_step: OnStep | None = None) -> Run:
+        """Feed token after token to both sides; the left one chooses those behind the prompt."""
+        for step in range(self._n_steps):
+            ended = self._step(step)
+            if on_step:
+                on_step(step + 1, self._n_steps)
+            if ended:
+                break
+        return self._record()
+
+    def _step(self, step: int) -> bool:
+        """Feed token `step`, compare the sides, choose the next one; whether that ends the text."""
+        seen = left, right = [side.feed(self._ids, step) for side in self._sides]
+        for one in seen:
+            check_finite(one["logits"], step, self._settings.dtype)
+        if self._same_model:
+            gaps = [(left[name] - right[name]).abs().max() for name in DIFFERENCES]
+            self._differences.append(torch.stack(gaps).tolist())
+        if step < len(self._text.prompt_ids) - 1:
+            return False
+        noise = self._sampler.noise()
+        chosen = [self._sampler.choose(one["logits"], noise) for one in seen]
+        self._same_tokens &= chosen[0] == chosen[1]
+        self._ids.append(chosen[0])
+        return chosen[0] == self._text.tokenizer.end
+
+    def _record(self) -> Run:
+        s, text = self._settings, self._text
+        n_steps, prompt_len = len(self._ids) - 1, len(text.prompt_ids)
+        texts = text.tokenizer.texts
+        left, right = (side.side(n_steps, texts) for side in self._sides)
+        geometry = self._sides[0].geometry
+        return Run(
+            prompt=s.prompt,
+            text=text.tokenizer.decode(self._ids[prompt_len:]),
+            tokens=tuple(
+                Token(i, texts[i], pos, "prompt" if pos < prompt_len else "generated")
+                for pos, i in enumerate(self._ids)
+            ),
+            model=geometry.describe(),
+            n_layers=geometry.n_layers,
+            source=s.source,
+            dtype=s.dtype,
+            device=self._device,
+            temperature=s.temperature,
+            left=left,
+            right=right,
+            differences=sealed(np.array(self._differences)) if self._same_model else None,
+            same_tokens=self._same_tokens,
+            notes=(*text.notes, *_dropped_rows(left.probs.steps, n_steps)),
+        )
+
+    def _check_memory(self) -> None:
+        """Refuse what will not fit: weights (made in float32, then cast), caches, the trace."""
+        s = self._settings
+        elem_bytes = parse_dtype(s.dtype).itemsize
+        needed = TRACE_BYTES
+        for field in ("left", "right"):
+            g = s.side(field).geometry
+            cached = cache_elems(getattr(s, field), g.attention) * g.n_layers * self._n_steps
+            # a growing buffer holds up to twice what is filled
+            needed += model_params(g) * (4 + elem_bytes) + 2 * cached * elem_bytes
+        free = free_bytes(self._device)
+        if needed > 0.8 * free:
+            raise ValueError(
+                f"geometry: expected one that fits {free / 2**30:.1f} GiB of free memory,"
+                f" got one that needs {needed / 2**30:.1f} GiB"
+            )
+
+
+def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:
+    """What to say where the attention of some steps was not kept."""
+    if len(kept) == n_steps:
+        return []
+    return [
+        f"To bound memory, attention is kept at {len(kept):,} of {n_steps:,} steps:"
+        f" at every {kept[1] - kept[0]}th, and at all of the last ones."
+    ]
+
+
+@torch.inference_mode()
+def generate(s: Settings) -> str:
+    """The text that the left side of a run writes, by itself and without a trace.
+
+    Raises:
+        ValueError: a setting is not legal.
+    """
+    text, model = _Text(s), s.side("left")
+    device = pick_device(s.device)
+    decoder = Decoder(model.load(s.seed).to(parse_dtype(s.dtype), device), s.left)
+    sampler = Sampler(s, model.geometry.vocab_size)
+    ids, fed = list(text.prompt_ids), 0
+    for _ in range(text.new_tokens):
+        first = 0 if decoder.whole_prefix else fed
+        logits = decoder.feed(torch.tensor(ids[first:], device=device)).logits[-1]
+        check_finite(logits, len(ids) - 1, s.dtype)
+        fed = len(ids)
+        ids.append(sampler.choose(logits, sampler.noise()))
+        if ids[-1] == text.tokenizer.end:
+            break
+    return text.tokenizer.decode(ids[len(text.prompt_ids) :])

@@ -1,0 +1,48 @@
+"""How the next token is chosen from logits."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.run.settings import Settings
+
+
+class Sampler:
+    """Draws tokens by the Gumbel trick, with one stream of noise that the seed decides.
+
+    Two sides that are given the same noise choose alike where their logits are alike, so that a
+    difference in the text is a difference of the models and not of the dice.
+    """
+
+    def __init__(self, settings: Settings, vocab_size: int) -> None:
+        self._settings = settings
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._vocab_size = vocab_size
+
+    def noise(self) -> Float[Tensor, " vocab"]:
+        """Uniform noise for one choice."""
+        return torch.rand(self._vocab_size, generator=self._generator, dtype=torch.float64)
+
+    def choose(self, logits: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
+        """The id of the next token: the likeliest at temperature 0, drawn among top_k else."""
+        s = self._settings
+        scaled = logits.double().cpu()
+        if s.temperature == 0:
+            return int(scaled.argmax())
+        scaled = scaled / s.temperature
+        if s.top_k:
+            scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
+        return int((scaled - (-noise.log()).log()).argmax())
+
+
+def check_finite(logits: Float[Tensor, " vocab"], step: int, dtype: str) -> None:
+    """Refuse to go on from logits that are no numbers.
+
+    Raises:
+        ValueError: the dtype overflowed.
+    """
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"dtype: expected one that holds this model's numbers, got {dtype},"
+            f" which overflowed at step {step} (try bfloat16 or float32)"
+        )

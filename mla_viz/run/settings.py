@@ -1,0 +1,101 @@
+"""Everything that decides a run, checked, and the models that it asks for.
+
+The page, the command line and Python share this one record and its defaults.
+"""
+
+from dataclasses import dataclass, fields
+from math import isfinite
+
+from mla_viz.config import ModelGeometry, check_int
+from mla_viz.mechanisms.table import check_mechanism
+from mla_viz.model.decoder import ModelWeights
+from mla_viz.model.device import parse_dtype, pick_device
+from mla_viz.model.sources import (
+    SYNTHETIC_CONTEXT,
+    TRAINED,
+    Shape,
+    Source,
+    find_source,
+    source_of,
+)
+
+EXAMPLE_PROMPT = "Once upon a time there was a little fox who"
+
+
+@dataclass(frozen=True)
+class SideModel:
+    """The model that one side runs: which weights, in which geometry. Equal ones are one model."""
+
+    source: str
+    geometry: ModelGeometry
+
+    def load(self, seed: int) -> ModelWeights:
+        """Its weights in float32; the seed decides random ones."""
+        return find_source(self.source).load(self.geometry, seed)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run. None leaves a field to the source of weights.
+
+    Heads, latent and new tokens are counts; `temperature` 0 takes the likeliest token; `top_k` 0
+    keeps all tokens.
+    """
+
+    prompt: str = EXAMPLE_PROMPT
+    source: str = TRAINED
+    heads: int | None = None
+    latent: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    q_lora_rank: int | None = None
+    layers: int | None = None
+    left: str | None = None
+    right: str | None = None
+    max_new_tokens: int = 48
+    temperature: float = 0.7
+    top_k: int = 40
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("prompt: expected some text, got nothing")
+        source = self.weights_source
+        for field, value in source.start.items():
+            if getattr(self, field) is None:
+                object.__setattr__(self, field, value)
+        check_mechanism("left", self.left)
+        check_mechanism("right", self.right)
+        check_int("max_new_tokens", self.max_new_tokens, 1, SYNTHETIC_CONTEXT)
+        check_int("top_k", self.top_k, 0, source.tokenizer().size)
+        check_int("seed", self.seed, 0, 2**63 - 1)
+        if not (isfinite(self.temperature) and 0 <= self.temperature <= 100):
+            raise ValueError(
+                f"temperature: expected a number from 0 to 100, got {self.temperature}"
+            )
+        parse_dtype(self.dtype)
+        pick_device(self.device)
+
+    @property
+    def weights_source(self) -> Source:
+        """The source that is asked for."""
+        return find_source(self.source)
+
+    @property
+    def shape(self) -> Shape:
+        """What is asked of the source."""
+        return Shape(**{field.name: getattr(self, field.name) for field in fields(Shape)})
+
+    def side(self, field: str) -> SideModel:
+        """The model that the `left` or the `right` mechanism runs.
+
+        Raises:
+            ValueError: the source has no such setting, or no such weights.
+        """
+        mechanism = getattr(self, field)
+        source = source_of(self.source, mechanism, field)
+        asked = self.shape if source.name == self.source else Shape()
+        return SideModel(source.name, source.geometry(asked, mechanism))

@@ -1,0 +1,203 @@
+"""What a run leaves behind: frozen records around read-only numpy arrays.
+
+Knows numbers and names; knows neither tensors nor how they came about. Attention is kept in float32
+within TRACE_BYTES for a whole run (scores and probabilities of both sides); past that the rows of
+the last steps and of every k-th step before them are kept, and the run's notes say so.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from mla_viz.config import AttentionGeometry
+from mla_viz.cost import cache_elems, operations
+from mla_viz.mechanisms.ledger import Operation
+
+TRACE_BYTES = 128 << 20
+CELL_BYTES = 4 << 20
+DIFFERENCES = ("scores", "probs", "out", "logits")
+
+
+def kept_steps(n_steps: int, n_layers: int, n_heads: int, limit: int = TRACE_BYTES) -> list[int]:
+    """Steps whose attention rows fit the bound: all, or the last ones and every k-th before them.
+
+    256 steps of 5 layers and 8 heads take 21 MB for two sides, scores and probs: all are kept.
+    """
+    if _rows_bytes(range(n_steps), n_layers, n_heads) <= limit:
+        return list(range(n_steps))
+    first = n_steps - 1  # the last steps take half of the bound, the last one is always kept
+    while _rows_bytes(range(first - 1, n_steps), n_layers, n_heads) <= limit // 2:
+        first -= 1
+    every = 2
+    while _rows_bytes(range(0, first, every), n_layers, n_heads) > limit // 2:
+        every += 1
+    return [*range(0, first, every), *range(first, n_steps)]
+
+
+def _rows_bytes(steps: range, n_layers: int, n_heads: int) -> int:
+    values = sum(step + 1 for step in steps) * n_layers * n_heads
+    return values * 4 * 4  # float32, two quantities on two sides
+
+
+class AttentionRows:
+    """One quantity (scores or probabilities) of one side: a row of keys a step, layer and head.
+
+    Rows lie packed behind one another, step by step, each `n_layers n_heads step+1`.
+    """
+
+    def __init__(
+        self, steps: range | list[int] | Int[np.ndarray, " kept"], n_layers: int, n_heads: int
+    ) -> None:
+        self.steps = sealed(np.array(steps, dtype=np.int32))
+        self.n_layers, self.n_heads = n_layers, n_heads
+        sizes = (self.steps.astype(np.int64) + 1) * n_layers * n_heads
+        self._ends = np.cumsum(sizes)
+        self._index = {int(step): i for i, step in enumerate(self.steps)}
+        self.data = np.empty(int(sizes.sum()), dtype=np.float32)
+
+    def keeps(self, step: int) -> bool:
+        """Whether the rows of this step are kept."""
+        return step in self._index
+
+    def row(self, step: int) -> Float[np.ndarray, "n_layers n_heads keys"]:
+        """The rows of one step.
+
+        Raises:
+            KeyError: this step's rows are not kept.
+        """
+        end = self._ends[self._index[step]]
+        start = end - (step + 1) * self.n_layers * self.n_heads
+        return self.data[start:end].reshape(self.n_layers, self.n_heads, step + 1)
+
+    def cut(self, n_steps: int) -> "AttentionRows":
+        """The record of the first n_steps alone, read-only."""
+        short = AttentionRows(self.steps[self.steps < n_steps], self.n_layers, self.n_heads)
+        short.data = self.data[: len(short.data)].view()
+        short.data.flags.writeable = False
+        return short
+
+
+@dataclass(frozen=True)
+class CacheCells:
+    """Cached values as one byte each: value = low + (high - low) * byte / 255, by layer.
+
+    Row i is token i * every.
+    """
+
+    low_high: Float[np.ndarray, "n_layers 2"]
+    data: UInt8[np.ndarray, "n_layers rows elems"]
+    every: int
+
+
+def quantise_cells(tables: list[Float[np.ndarray, "seq elems"]]) -> CacheCells:
+    """Pack each layer's cache table into bytes, every k-th token where CELL_BYTES is passed."""
+    seq, elems = tables[0].shape
+    every = max(1, -(-len(tables) * seq * elems // CELL_BYTES))
+    kept = np.stack([table[::every] for table in tables])
+    flat = kept.reshape(len(tables), -1)
+    low, high = (flat.min(1), flat.max(1)) if flat.size else (flat.sum(1), flat.sum(1))
+    span = np.where(high > low, high - low, 1)[:, None, None]
+    data = np.rint((kept - low[:, None, None]) / span * 255).astype(np.uint8)
+    return CacheCells(sealed(np.stack([low, high], 1).astype(np.float32)), sealed(data), every)
+
+
+def sealed(array: np.ndarray) -> np.ndarray:
+    """A read-only copy in C order."""
+    array = np.array(array, order="C")
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the run: `source` is "prompt" or "generated"; `pos` is 0-based."""
+
+    id: int
+    text: str
+    pos: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One mechanism's decoding. Arrays have one row a step; bytes are of all layers together.
+
+    cache_bytes and allocated_bytes are summed over the real tensors, filled rows and whole buffers;
+    working_bytes is the most that one layer rebuilt and threw away; time_us is measured, once.
+    """
+
+    mechanism: str
+    geometry: AttentionGeometry
+    n_layers: int
+    elem_bytes: int
+    cache_bytes: Int[np.ndarray, " steps"]
+    allocated_bytes: Int[np.ndarray, " steps"]
+    working_bytes: Int[np.ndarray, " steps"]
+    time_us: Float[np.ndarray, "steps n_layers"]
+    top_text: tuple[tuple[str, ...], ...]
+    top_probs: Float[np.ndarray, "steps candidates"]
+    scores: AttentionRows
+    probs: AttentionRows
+    cells: CacheCells
+
+    def candidates(self, step: int) -> list[tuple[str, float]]:
+        """Next-token candidates after a step, likeliest first, at the run's temperature."""
+        return list(zip(self.top_text[step], self.top_probs[step].tolist(), strict=True))
+
+    @property
+    def cache_elems(self) -> int:
+        """Elements cached for one token in one layer."""
+        return cache_elems(self.mechanism, self.geometry)
+
+    def operations(self, step: int) -> list[Operation]:
+        """The counted ledger of one layer at a step."""
+        return operations(self.mechanism, self.geometry, step + 1, self.elem_bytes)
+
+    def flops(self, step: int) -> int:
+        """Counted FLOPs of the attention of all layers at a step."""
+        return self.n_layers * sum(op.flops for op in self.operations(step))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A prompt decoded by two mechanisms. Step k feeds token k; the last token is not fed.
+
+    `differences` holds, a row a step, the largest |left - right| over all layers and heads, by the
+    names in DIFFERENCES; it is None where the sides are different models.
+    """
+
+    prompt: str
+    text: str
+    tokens: tuple[Token, ...]
+    model: dict[str, Any]
+    n_layers: int
+    source: str
+    dtype: str
+    device: str
+    temperature: float
+    left: Side
+    right: Side
+    differences: Float[np.ndarray, "steps 4"] | None
+    same_tokens: bool
+    notes: tuple[str, ...]
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps: prompt + generated - 1."""
+        return len(self.tokens) - 1
+
+    @property
+    def prompt_len(self) -> int:
+        """Number of prompt tokens."""
+        return sum(token.source == "prompt" for token in self.tokens)
+
+    @property
+    def max_abs_diff(self) -> float | None:
+        """Largest difference of all; None for different models."""
+        return None if self.differences is None else float(self.differences.max())
+
+    def sides(self) -> tuple[Side, Side]:
+        """Left, right."""
+        return self.left, self.right

@@ -1,0 +1,1 @@
+"""The Absorption page's parts: dims to count with, stages, and the algebra behind them."""

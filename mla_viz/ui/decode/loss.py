@@ -1,0 +1,32 @@
+"""What the current setting costs in quality: the loss map under the player."""
+
+import streamlit as st
+
+from mla_viz.findings.family import ONE_SEED_NOISE
+from mla_viz.findings.scores import load_grid
+from mla_viz.model.sources import TRAINED
+from mla_viz.run.settings import Settings
+from mla_viz.ui.loss_map import loss_map
+from mla_viz.words import loss_text
+
+
+def loss_section(settings: Settings) -> None:
+    """A folded section; Plotly and the figure are loaded only once it is opened."""
+    if settings.source != TRAINED:
+        return
+    section = st.expander(
+        "What this setting costs in quality", key="quality", on_change="rerun", bind="query-params"
+    )
+    if not section.open:
+        return
+    grid = load_grid()
+    here = grid.loss(settings.heads, settings.latent)
+    full = grid.loss(grid.heads[-1], grid.latents[-1])
+    with section:
+        st.markdown(
+            f"**{loss_text(here)} nats/token** at {settings.heads} heads and latent dim"
+            f" {settings.latent}; {loss_text(full)} at the full size. Measured on {grid.stories}"
+            f" held-out stories ({grid.tokens:,} tokens) with these very weights, one training run:"
+            f" differences under {ONE_SEED_NOISE} mean nothing."
+        )
+        loss_map(settings.heads, settings.latent)

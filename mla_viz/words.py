@@ -1,0 +1,69 @@
+"""Numbers as text, each kind written in one way. Knows no record and no screen.
+
+KiB is 1,024 bytes, MB a million.
+"""
+
+Number = float | int
+
+
+def flops_text(flops: Number) -> str:
+    """`1.52 GFLOP`, `282 kFLOP`, `64 FLOP`: three digits."""
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if flops >= 0.9995 * size:  # what rounds to 1,000 of the smaller unit
+            return f"{flops / size:.3g} {unit}FLOP"
+    return f"{flops:.0f} FLOP"
+
+
+def mega_text(number: Number) -> str:
+    """Millions, two digits behind the point: `5.44` for 5,442,560."""
+    return f"{number / 1e6:.2f}"
+
+
+def mb_text(number_bytes: Number) -> str:
+    """`33.6 MB`, `1,074 MB`: up to four digits."""
+    return f"{number_bytes / 1e6:,.4g} MB"
+
+
+def gb_text(number_bytes: Number) -> str:
+    """`399.77 GB`: billions, two digits."""
+    return f"{number_bytes / 1e9:,.2f} GB"
+
+
+def kib_text(number_bytes: Number) -> str:
+    """Whole KiB: `240` for 245,760."""
+    return f"{number_bytes / 1024:.0f}"
+
+
+def loss_text(nats: Number, digits: int = 3) -> str:
+    """A loss in nats per token, or bits per byte: `2.223`."""
+    return f"{nats:.{digits}f}"
+
+
+def gap_text(difference: Number | None) -> str:
+    """A rounding difference: `4.8e-07`; what stands there for different models."""
+    return "different models" if difference is None else f"{difference:.1e}"
+
+
+def share_text(share: Number) -> str:
+    """A share in whole percent: `47%`."""
+    return f"{share:.0%}"
+
+
+def cell_text(x: Number) -> str:
+    """Two digits at most, no trailing zeros, a true minus: `1.5`, `−0.25`, `0`."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text.replace("-", "−")
+
+
+def amount_text(value: Number, unit: str) -> str:
+    """A number with its unit: `56.9 times`, `2.25 times`, `576 elements a token and layer`."""
+    if float(value).is_integer():
+        return f"{value:,.0f} {unit}"
+    return f"{value:,.{1 if abs(value) >= 20 else 2}f} {unit}"
+
+
+def product_text(batch: int, left: tuple[int, int], right: tuple[int, int]) -> str:
+    """The shapes of a matrix product: `8×(1×48)·(48×512)`."""
+    heads = f"{batch:,}×" if batch > 1 else ""
+    sides = "·".join(f"({rows:,}×{columns:,})" for rows, columns in (left, right))
+    return heads + sides
