@@ -2,17 +2,17 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from mla_viz.cli import main
+from mla_viz.config import ModelGeometry
 from mla_viz.findings.evaluate import evaluate, repeated_pairs, score_stories
-from mla_viz.findings.family import difference, load_family
+from mla_viz.findings.family import Family, Member, SeedScore, Trial, difference, load_family
 from mla_viz.model.decoder import Decoder
-from mla_viz.model.sources import MEMBERS, is_shipped, source_names
+from mla_viz.model.sources import source_names
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.model.weights import load_weights
 from mla_viz.run.decode import decode, generate
@@ -23,32 +23,124 @@ from train.family import matched, members
 from train.model import TrainableModel
 
 
+def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3), content_keys=None):
+    """A member with a training a loss; every other figure is told apart by how it is made."""
+    geometry = ModelGeometry(name, SMALL_FAMILY[name], 2, 24, 2048, 64)
+    runs = tuple(
+        SeedScore(
+            seed=seed,
+            nats_per_token=nats,
+            bits_per_byte=nats / 4,
+            repeated=nats * 0.8,
+            novel=nats * 1.2,
+            name_recall=nats / 10,
+            keys=nats / 5,
+            content_keys=content_keys,
+            values=nats / 8,
+        )
+        for seed, nats in zip(seeds, losses, strict=False)
+    )
+    return Member(name, label, geometry, lr_scale, runs)
+
+
+MHA, GQA = made("mha", "MHA", 2.0, 2.2, lr_scale=2.0), made("gqa-2", "GQA-2", 2.3, 2.5)
+MQA, MLA = made("mqa", "MQA", 2.8, 3.0), made("mla-8", "MLA-8", 2.4, 2.5, content_keys=0.25)
+FAMILY = Family(
+    tokens=8_000_000,
+    trial_tokens=2_000_000,
+    planned=5,
+    stories=250,
+    scored_tokens=58_602,
+    members=(MHA, GQA, MQA, MLA),
+    swapped=(made("mha", "MHA", 2.7), made("mla-8", "MLA-8", 2.9, content_keys=0.25)),
+    trials=(
+        Trial("mha", 0.5, 0, 2.95),
+        Trial("mla-8", 1.0, 0, 3.2),
+        Trial("mha", 1.0, 0, 3.0),
+        Trial("mla-8", 1.0, 1, 3.4),
+        Trial("mha", 1.0, 2, 3.3),
+        Trial("mha", 1.0, 1, 3.1),
+        Trial("mla-8", 1.0, 2, 3.6),
+    ),
+)
+
+
+def test_the_file_says_all_that_the_family_knows(data_folder):
+    record = asdict(FAMILY)
+    for member in (*record["members"], *record["swapped"]):
+        assert member.pop("name") == member["geometry"]["name"]
+        del member["label"]
+    (data_folder / "family.json").unlink()
+    (data_folder / "family.json").write_text(json.dumps(record))
+    assert load_family.__wrapped__() == FAMILY
+
+
+def test_members_are_labelled_by_what_sets_them_apart():
+    assert {member.name: member.label for member in load_family().members} == {
+        "mha": "MHA",
+        "gqa-2": "GQA-2",
+        "mqa": "MQA",
+        "mla-8": "MLA-8",
+        "mla-16": "MLA-16",
+        "mla-32": "MLA-32",
+        "mla-64": "MLA-64",
+        "mla-32-wide": "MLA-32, 16 heads",
+    }
+
+
+@pytest.mark.usefixtures("small_family")
+def test_only_members_whose_weights_are_there_are_shipped():
+    assert source_names() == ("trained", *SMALL_FAMILY, "synthetic")
+    member_weights("gqa-2").unlink()
+    assert source_names() == ("trained", "mha", "mqa", "mla-8", "synthetic")
+    assert not load_family().member("gqa-2").shipped
+
+
 def test_members_count_what_their_geometry_says(small_family):
-    assert set(small_family) == set(filter(is_shipped, MEMBERS))
-    mha, mla = load_family().member("mha"), load_family().member("mla-8")
-    assert (mha.mechanism, mla.mechanism) == ("mha", "mla_absorbed")
-    assert (mha.cache_elems, mla.cache_elems) == (2 * 4 * 8, 8 + 4)
-    assert mla.cache_bytes(10) == 12 * 2 * 10 * 2
+    assert [m.mechanism for m in FAMILY.members] == ["mha", "gqa", "mqa", "mla_absorbed"]
+    assert [m.cache_elems for m in FAMILY.members] == [2 * 4 * 8, 2 * 2 * 8, 2 * 8, 8 + 4]
+    assert MLA.cache_bytes(10) == 12 * 2 * 10 * 2
+    assert MLA.cache_bytes(10, 4) == 12 * 2 * 10 * 4
     for name, module in small_family.items():
         gains = sum(p.numel() for n, p in module.named_parameters() if n.endswith("_power"))
         weights = sum(p.numel() for p in module.parameters()) - gains
         assert load_family().member(name).params == weights
 
 
-def test_means_and_spreads_are_over_seeds(small_family):
-    assert small_family
-    member = load_family().member("gqa-2")
-    assert member.mean("nats_per_token") == pytest.approx(2.1)
-    assert member.std("nats_per_token") == pytest.approx(0.2 / 2**0.5)
-    assert replace(member, runs=member.runs[:1]).std("nats_per_token") is None
+def test_flops_are_those_of_the_whole_model_at_a_token():
+    query, latent, output = 32 * 4 * (8 + 4), 32 * (8 + 4), 4 * 8 * 32
+    score, context = 4 * (8 + 4) * 3, 4 * 8 * 3  # three tokens cached
+    absorbed = 4 * 8 * 8 + 4 * 8 * 8
+    layer = query + latent + absorbed + score + context + output + 3 * 32 * 24
+    assert MLA.flops(3) == 2 * (2 * layer + 32 * 2048)
+    layer = 4 * 32 * 32 + 2 * 32 * 3 + 3 * 32 * 24
+    assert MHA.flops(3) == 2 * (2 * layer + 32 * 2048)
 
 
-@pytest.mark.usefixtures("small_family")
+def test_means_and_spreads_are_over_seeds():
+    member = made("mla-8", "MLA-8", 2.0, 2.1, 2.5, content_keys=0.25)
+    assert member.mean("nats_per_token") == pytest.approx(2.2)
+    assert member.mean("repeated") == pytest.approx(2.2 * 0.8)
+    assert member.mean_where_given("content_keys") == 0.25
+    assert MHA.mean_where_given("content_keys") is None
+    spread = ((0.2**2 + 0.1**2 + 0.3**2) / 2) ** 0.5  # sample standard deviation
+    assert member.std("nats_per_token") == pytest.approx(spread)
+    assert member.std("bits_per_byte") == pytest.approx(spread / 4)
+    assert member.half_width == pytest.approx(spread)
+    assert member.interval == pytest.approx((2.2 - spread, 2.2 + spread))
+
+
+def test_with_one_seed_the_interval_is_what_another_may_change():
+    member = made("mha", "MHA", 2.0)
+    assert member.std("nats_per_token") is None
+    assert member.half_width == 0.02
+    assert member.interval == pytest.approx((1.98, 2.02))
+
+
 def test_trials_with_several_seeds_are_told_by_seed():
-    of_mla = {0: 3.2, 1: 3.4, 2: 3.6}
-    family = load_family()
-    assert family.repeated_trials() == {"mla-8": of_mla, "mha": {0: 3.0, 1: 3.1, 2: 3.2}}
-    assert replace(family, trials=family.trials[2:4]).repeated_trials() == {}
+    of_mla, of_mha = {0: 3.2, 1: 3.4, 2: 3.6}, {0: 3.0, 1: 3.1, 2: 3.3}  # without rate 0.5
+    assert FAMILY.repeated_trials() == {"mla-8": of_mla, "mha": of_mha}
+    assert replace(FAMILY, trials=FAMILY.trials[:3]).repeated_trials() == {}
 
 
 @pytest.mark.parametrize("name", list(SMALL_FAMILY))
@@ -119,16 +211,20 @@ def test_repeated_and_novel_losses_make_up_the_whole(small_family):
     assert score_stories(weights, "mha", ["A"], TOKENIZER).repeated is None
 
 
-@pytest.mark.usefixtures("small_family")
 def test_the_pareto_edge_leaves_out_what_another_beats():
-    found = load_family()
-    losses = {"mla-8": 3.0, "mqa": 3.5, "gqa-2": 2.0, "mha": 2.0}
-    members = tuple(
-        replace(m, runs=(replace(m.runs[0], nats_per_token=losses[m.name]),)) for m in found.members
-    )
-    assert [m.cache_elems for m in members] == [64, 32, 16, 12]
-    edge = replace(found, members=members).pareto_edge()
-    assert [m.name for m in edge] == ["mla-8", "gqa-2"]
+    losses = {"mla-8": 3.0, "mqa": 3.5, "gqa-2": 2.0, "mha": 2.0}  # 12, 16, 32 and 64 elements
+    members = tuple(made(m.name, m.label, losses[m.name]) for m in FAMILY.members)
+    assert [m.name for m in replace(FAMILY, members=members).pareto_edge()] == ["mla-8", "gqa-2"]
+    twin = made("mla-8", "twin", 2.9)
+    with_twin = replace(FAMILY, members=(*members, twin))
+    assert [m.label for m in with_twin.pareto_edge()] == ["twin", "GQA-2"]
+
+
+def test_extremes_are_the_least_and_the_largest_loss():
+    assert FAMILY.extremes() == (MHA, MQA)
+    assert FAMILY.member("gqa-2") == GQA
+    with pytest.raises(ValueError, match="source: expected one of mha, gqa-2, mqa, mla-8, got 'x'"):
+        FAMILY.member("x")
 
 
 def test_members_have_one_budget():
@@ -153,42 +249,30 @@ def test_the_committed_scores_are_those_of_the_shipped_weights(name):
     )
 
 
-@pytest.mark.usefixtures("small_family")
-def test_differences_are_paired_by_seed_and_judged_by_intervals():
-    mha, mla = (load_family().member(name) for name in ("mha", "mla-8"))
-    lower = replace(
-        mla, runs=tuple(replace(r, nats_per_token=r.nats_per_token - 0.5) for r in mla.runs)
-    )
-    found = difference(mha, lower)
-    assert found.by_seed == pytest.approx((0.5, 0.5))
-    assert found.measurable
-    assert str(found) == "0.50 nats/token more"
-    assert str(difference(lower, mha)) == "0.50 nats/token less"
-    assert not difference(mha, mla).measurable
-    assert "no measurable difference" in str(difference(mha, mla))
+def test_differences_are_paired_by_seed():
+    one = made("mha", "MHA", 2.0, 2.1, 2.6, seeds=(0, 1, 2))
+    other = made("mqa", "MQA", 2.4, 2.2, 9.0, seeds=(2, 0, 5))
+    assert difference(one, other).by_seed == pytest.approx((2.0 - 2.2, 2.6 - 2.4))
+    assert difference(other, one).by_seed == pytest.approx((2.4 - 2.6, 2.2 - 2.0))
+    assert difference(MQA, MHA).mean == pytest.approx((0.8 + 0.8) / 2)
 
 
-@pytest.mark.usefixtures("small_family")
-def test_with_one_seed_the_interval_is_what_another_may_change():
-    member = replace(load_family().member("mha"), runs=load_family().member("mha").runs[:1])
-    assert member.interval == pytest.approx((1.98, 2.02))
-
-
-@pytest.mark.usefixtures("small_family")
-def test_quality_on_the_command_line(capsys):
-    main(["quality", "--json"])
-    record = json.loads(capsys.readouterr().out)
-    assert [m["name"] for m in record["models"]] == list(SMALL_FAMILY)
-    mla = record["models"][-1]
-    assert mla["mechanism"] == "mla_absorbed"
-    assert mla["geometry"]["kv_lora_rank"] == 8
-    assert mla["cache_elems_per_token_per_layer"] == 12
-    assert mla["seeds"] == 2
-    assert mla["nats_per_token"]["mean"] == pytest.approx(2.1)
-    assert mla["shipped"] is True
-    assert {"bits_per_byte", "repeated", "novel", "name_recall", "params"} <= set(mla)
-    main(["quality"])
-    assert "MLA-8" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ((3.0,), (2.5,), "0.50 nats/token more"),
+        ((2.5,), (3.0,), "0.50 nats/token less"),
+        ((2.0,), (2.041,), "0.04 nats/token less"),  # 2.02 below 2.021
+        ((2.0,), (2.039,), "no measurable difference (-0.039 nats/token)"),
+        ((2.039,), (2.0,), "no measurable difference (+0.039 nats/token)"),
+        ((2.0, 2.2), (2.4, 2.6), "0.40 nats/token less"),  # 2.1 and 2.5, give or take 0.141
+        ((2.0, 2.2), (2.2, 2.4), "no measurable difference (-0.200 nats/token)"),
+    ],
+)
+def test_differences_are_judged_by_intervals(one, other, words):
+    found = difference(made("mha", "MHA", *one), made("mqa", "MQA", *other))
+    assert str(found) == words
+    assert found.measurable == ("no measurable" not in words)
 
 
 @pytest.mark.usefixtures("small_family")

@@ -1,255 +1,178 @@
-import re
+"""The pages whole: what their parts are given, what the address restores, what is refused."""
+
+import json
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from mla_viz.model.sources import source_names
+from mla_viz.findings.lesson import DTYPES
+from mla_viz.findings.scores import load_grid
 from mla_viz.run.settings import Settings
-from mla_viz.run.store import Store
-from mla_viz.ui.server import KEPT_BYTES
+from mla_viz.ui import quality as sections
+from tests.screens import bodies, page, said, tables
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
 
 
-def page(**query):
-    app = AppTest.from_file("../app.py", default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = str(value)
-    return app.run()
+def decode_page(**query):
+    return page("app.py", **query)
 
 
 def shown(app):
+    assert not app.exception
+    assert not app.error
     return app.session_state.shown[0]
 
 
 def test_the_example_is_shown_at_first():
-    app = page()
-    assert not app.exception
-    assert not app.error
+    app = decode_page()
     assert shown(app) == Settings()
-    assert [s.label for s in app.sidebar.slider][:3] == ["Heads", "Latent dim", "New tokens"]
+    assert app.header[0].value == "One model, decoded two ways"
+    assert app.caption[0].value.startswith("Same weights, same tokens, same attention")
+    assert [s.label for s in app.sidebar.slider] == ["Heads", "Latent dim", "New tokens"]
 
 
-@pytest.mark.parametrize(("heads", "latent"), [(1, 4), (8, 64), (5, 17)])
-def test_every_setting_of_the_sliders(heads, latent):
-    app = page(heads=heads, latent=latent, max_new_tokens=3)
-    assert not app.exception
-    assert not app.error
-    assert (shown(app).heads, shown(app).latent) == (heads, latent)
+def test_every_setting_of_the_sliders():
+    app = decode_page(heads=1, latent=4, max_new_tokens=2)
+    assert (shown(app).heads, shown(app).latent) == (1, 4)
+    for heads, latent in ((8, 64), (5, 17)):
+        app.slider(key="heads").set_value(heads)
+        app.slider(key="latent").set_value(latent).run()
+        assert (shown(app).heads, shown(app).latent) == (heads, latent)
 
 
-def test_an_empty_prompt_is_refused_in_place_and_the_view_stays():
-    app = page(max_new_tokens=2)
+def test_what_is_not_legal_is_refused_in_place_and_the_view_stays():
+    app = decode_page(max_new_tokens=2)
     before = shown(app)
     app.text_area(key="prompt").set_value(" ").run()
-    assert app.error[0].value.startswith("prompt: expected some text")
+    assert app.sidebar.error[0].value.startswith("prompt: expected some text")
     assert not app.exception
-    assert shown(app) == before
+    assert app.session_state.shown[0] == before
+    assert app.header[0].value == "One model, decoded two ways"
+    app.text_area(key="prompt").set_value("word " * 300).run()
+    assert app.sidebar.error[0].value.startswith("prompt: expected at most")
+    assert app.session_state.shown[0] == before
 
 
 def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
-    app = page(heads=6, max_new_tokens=2)
+    app = decode_page(heads=6, max_new_tokens=2)
     app.text_area(key="prompt").set_value("The cat").run()
     app.selectbox(key="source").set_value("synthetic").run()
-    assert not app.error
-    assert (shown(app).prompt, shown(app).heads) == ("The cat", 6)
+    assert (shown(app).prompt, shown(app).heads, shown(app).layers) == ("The cat", 6, 5)
     app.slider(key="heads").set_value(16).run()
     assert shown(app).heads == 16
     app.selectbox(key="left").set_value("mha").run()
-    assert not app.error
-    assert app.header[0].value.startswith("Two models")
+    assert (shown(app).left, shown(app).right) == ("mha", "mla_absorbed")
+    assert app.header[0].value == "Two models, one prompt"
+    assert app.caption[0].value.startswith("These mechanisms have weights of their own.")
     app.selectbox(key="source").set_value("trained").run()
-    assert not app.exception
-    assert not app.error
     assert shown(app).heads == 8
 
 
-def test_the_address_names_options_by_name():
-    app = page(source="synthetic", left="mha", right="recompute", max_new_tokens=2)
-    assert (shown(app).source, shown(app).left, shown(app).right) == (
-        "synthetic",
-        "mha",
-        "recompute",
-    )
-    app.selectbox(key="right").set_value("mla_merged").run()
-    assert app.query_params["right"] == "mla_merged"
-    app.selectbox(key="right").set_value("mla_absorbed").run()
-    assert "right" not in app.query_params
-    assert not page(left="nonsense", max_new_tokens=2).error
-
-
 @pytest.mark.usefixtures("small_family")
-def test_each_source_offers_what_its_weights_can_run():
-    for source, count in (("trained", 8), ("mla-8", 8), ("mha", 3), ("synthetic", 8)):
-        app = page(max_new_tokens=2, source=source, seed=1)
-        assert not app.exception
-        assert not app.error
-        assert len(app.selectbox(key="left").options) == count
+def test_each_source_is_decoded_and_shown():
+    for source in ("trained", "mla-8", "mha", "synthetic"):
+        app = decode_page(max_new_tokens=2, source=source)
         assert shown(app).source == source
+        folded = [section.label for section in app.main.expander]
+        assert folded == (["What this setting costs in quality"] if source == "trained" else [])
 
 
-@pytest.mark.usefixtures("small_family")
-def test_a_member_keeps_the_sliders_values_for_later():
-    app = page(max_new_tokens=2, heads=6, latent=20)
-    app.selectbox(key="source").set_value("mla-8").run()
-    assert (shown(app).heads, shown(app).latent) == (4, 8)
-    app.selectbox(key="source").set_value("trained").run()
-    assert (shown(app).heads, shown(app).latent) == (6, 20)
-
-
-def test_own_weights_need_a_family():
-    offered = page(max_new_tokens=2, right="mla_merged").selectbox(key="left").options
-    assert len(offered) == 5 + len({"mha", "gqa-2", "mqa"} & set(source_names()))
-
-
-def test_the_quality_map_opens():
-    app = page(max_new_tokens=2, quality="true")
-    assert not app.exception
-
-
-def test_the_store_drops_the_oldest_run_past_its_bound():
-    store = Store(KEPT_BYTES)
-    half = bytes(KEPT_BYTES // 2)
-    for seed in range(3):
-        store.keep(Settings(seed=seed), half)
-    assert store.find(Settings(seed=0)) is None
-    assert store.find(Settings(seed=2)) is half
+def test_the_quality_map_shows_the_loss_of_the_setting():
+    app = decode_page(max_new_tokens=2, heads=3, latent=7, quality="true")
+    loss = load_grid().loss(3, 7)
+    assert any(text.startswith(f"**{loss:.3f} nats/token** at 3 heads") for text in said(app))
+    (chart,) = app.get("plotly_chart")
+    heatmap, here = json.loads(chart.proto.spec)["data"]
+    assert (here["x"], here["y"]) == ([7], [3])
+    assert heatmap["z"][heatmap["y"].index(3)][heatmap["x"].index(7)] == loss
 
 
 def quality_page(**query):
-    app = AppTest.from_file("../pages/quality.py", default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = str(value)
-    return app.run()
+    return page("pages/quality.py", **query)
 
 
 @pytest.mark.usefixtures("small_family")
-def test_the_quality_page_shows_every_member_and_what_they_say():
+def test_the_quality_page_shows_its_members_and_opens_a_section_by_a_link():
     app = quality_page()
     assert not app.exception
-    assert not app.error
-    assert app.info[0].value.startswith("4 of 5 models")
-    rows = re.findall(r"scope='row'[^>]*>([^<]+)", app.get("html")[0].proto.body)
-    assert rows == ["MHA", "GQA-2", "MQA", "MLA-8"]
-    said = app.markdown[0].value
-    assert "MHA against MHA" not in said
-    assert "**At no more cache than GQA-2** (32 elements): MLA-8 with 12, no measurable" in said
-    assert "**Where it is lost**: MLA-8 against MHA, +0.00 nats/token" in said
+    assert app.header[0].value == "What the small cache costs"
+    assert app.caption[0].value.startswith("4 small language models, trained alike")
+    assert app.info[0].value.startswith("4 of 5 models have finished")
+    sections = ["All figures", "Every setting", "Likeness of heads", "One prompt"]
+    sections += ["How far this reaches", "How they were trained"]
+    assert [tab.label for tab in app.tabs] == sections
+    assert "bits/byte" in bodies(app)[0]
+    signs = {
+        "Every setting": "The frame marks where the page starts",
+        "Likeness of heads": "from the least alike to the most",
+        "How far this reaches": "DeepSeek",
+        "How they were trained": "Attention swapped",
+    }
+    for name in signs:
+        app = quality_page(section=name)
+        assert not app.exception
+        texts = [*said(app), *(caption.value for caption in app.caption)]
+        assert {s for s, sign in signs.items() if any(sign in t for t in texts)} == {name}
 
 
-@pytest.mark.usefixtures("small_family")
-@pytest.mark.parametrize(
-    ("section", "shows"),
-    [
-        ("Likeness of heads", "from the least alike to the most"),
-        ("How far this reaches", "DeepSeek"),
-        ("How they were trained", "Attention swapped"),
-        ("How they were trained", "up to 0.283"),
-    ],
-)
-def test_the_sections_of_the_quality_page_open_by_a_link(section, shows):
-    app = quality_page(section=section)
-    assert not app.exception
-    assert any(shows in text.value for text in app.markdown)
+@pytest.fixture
+def told(monkeypatch):
+    """Every member says what it was asked, and writes nothing."""
+
+    def generate(s):
+        return (
+            f" {s.source} {s.left} {s.right} {s.seed} {s.temperature} {s.top_k} {s.max_new_tokens}"
+        )
+
+    monkeypatch.setattr(sections, "generate", generate)
+    sections._continuation.clear()
+    yield
+    sections._continuation.clear()
 
 
-@pytest.mark.usefixtures("small_family")
-def test_trials_with_other_seeds_are_compared_seed_by_seed():
-    app = quality_page(section="How they were trained")
-    table = app.get("html")[1].proto.body
-    rows = re.findall(r"<tr>(.*?)</tr>", table)
-    cells = [re.findall(r">([^<]+)<", row) for row in rows]
-    assert cells[1] == ["mha", "3.000", "3.100", "3.200", "3.100", "0.100"]
-    assert cells[3] == ["mla-8 less mha", "0.200", "0.300", "0.400", "0.300", "0.100"]
-
-
-@pytest.mark.usefixtures("small_family")
+@pytest.mark.usefixtures("small_family", "told")
 def test_every_member_continues_the_readers_prompt():
-    app = quality_page(section="One prompt", story="The cat")
+    app = quality_page(section="One prompt", story="The cat", story_seed=3)
     assert not app.exception
-    told = [text.value for text in app.text]
-    assert len(told) == 4
-    assert all(text.startswith("The cat") for text in told)
-
-
-@pytest.mark.usefixtures("small_family")
-def test_the_quality_page_refuses_an_empty_prompt_in_place():
-    app = quality_page(section="One prompt", story=" ")
+    assert app.caption[-1].value == "One seed for all, temperature 0.7, top-k 40, 48 tokens."
+    assert [text.value for text in app.text] == [
+        "The cat mha mha mha 3 0.7 40 48",
+        "The cat gqa-2 gqa gqa 3 0.7 40 48",
+        "The cat mqa mqa mqa 3 0.7 40 48",
+        "The cat mla-8 mla_absorbed mla_absorbed 3 0.7 40 48",
+    ]
+    assert [text for text in said(app) if " cached · " in text] == [
+        "**MHA** · 64 cached · 2.10 nats",
+        "**GQA-2** · 32 cached · 2.10 nats",
+        "**MQA** · 16 cached · 2.10 nats",
+        "**MLA-8** · 12 cached · 2.10 nats",
+    ]
+    app.text_input(key="story").set_value(" ").run()
     assert not app.exception
     assert app.error[0].value.startswith("prompt: expected some text")
-
-
-def claims_page(**query):
-    app = AppTest.from_file("../pages/claims.py", default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = str(value)
-    return app.run()
+    assert not app.text
 
 
 def test_the_claims_page_judges_by_the_sidebars_numbers():
-    app = claims_page()
+    app = page("pages/claims.py")
     assert not app.exception
-    assert any("56.9 times" in text.value for text in app.markdown)
+    assert any("56.9 times" in text for text in said(app))
     app.number_input(key="claim_n_heads").set_value(64).run()
     assert not app.exception
-    assert any("28.4 times" in text.value for text in app.markdown)
+    assert any("28.4 times" in text for text in said(app))
 
 
-def test_the_claims_page_refuses_in_place_and_keeps_the_last_numbers():
-    app = claims_page(claim_n_heads=64)
-    app.number_input(key="claim_qk_rope_head_dim").set_value(3).run()
-    assert not app.exception
-    assert app.error[0].value.startswith("qk_rope_head_dim: expected an even number")
-    assert any("28.4 times" in text.value for text in app.markdown)
-
-
-def absorption_page(**query):
-    app = AppTest.from_file("../pages/absorption.py", default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = str(value)
-    return app.run()
-
-
-@pytest.mark.parametrize(("before", "step"), [(1, 1), (5, 3), (9, 8)])
-def test_the_absorption_page_at_its_stages(before, step):
-    app = absorption_page(before_stage=before, step_stage=step)
+def test_the_absorption_page_counts_every_section_with_the_dims_chosen():
+    app = page("pages/absorption.py", before_stage=9, step_stage=8)
     assert not app.exception
     assert not app.error
-    titles = [text.value for text in app.markdown if text.value.startswith("####")]
-    assert [title[5] for title in titles] == [str(before), str(step)]
-    assert any("170.7" in text.value for text in app.markdown)
-
-
-def test_stages_step_and_stop_at_the_ends():
-    app = absorption_page()
-    assert app.button(key="step_stage_back").disabled
-    for _ in range(7):
-        app.button(key="step_stage_next").click().run()
-    assert any(text.value.startswith("#### 8.") for text in app.markdown)
-    assert app.button(key="step_stage_next").disabled
-
-
-def test_a_guess_is_answered_with_a_reason():
-    app = absorption_page()
-    app.radio(key="guess_bracket").set_value("the same").run()
-    assert app.info[0].value.startswith("No: (q·W_UKᵀ)·Cᵀ.")
-    app.radio(key="guess_bracket").set_value("(q·W_UKᵀ)·Cᵀ").run()
-    assert app.success[0].value.startswith("Right.")
-
-
-def test_other_dims_warn_where_they_teach_the_opposite():
-    app = absorption_page()
-    app.selectbox(key="dims").set_value("other dims").run()
-    assert not app.warning
-    app.number_input(key="own_qk_nope_head_dim").set_value(16).run()
-    assert "teach the opposite" in app.warning[0].value
-    app.number_input(key="own_n_heads").set_value(0).run()
-    assert app.error[0].value.startswith("n_heads: expected a whole number")
+    stages = [text[:7] for text in said(app) if text.startswith("####")]
+    assert stages == ["#### 9.", "#### 8."]
+    assert any("170.7" in text for text in said(app))
+    of_v3 = tables(app)
+    app.selectbox(key="dims").set_value("the lesson's own").run()
     assert not app.exception
-
-
-def test_rope_on_the_content_path_shows_the_damage():
-    app = absorption_page()
-    app.toggle(key="rope_on_content").set_value(True).run()
-    assert not app.exception
-    assert any("difference</th>" in block.proto.body for block in app.get("html"))
+    formats, *others = (a for a, b in zip(of_v3, tables(app), strict=True) if a == b)
+    assert [row["format"] for row in formats] == list(DTYPES)
+    assert others == []
+    assert any("RoPE key of 2 beside it: 6 elements" in text for text in said(app))

@@ -1,10 +1,27 @@
+from xml.etree import ElementTree
+
 from mla_viz.figures.table import table_html
 
+ROWS = [{"model": "<b>", "loss": "2.10", "KiB": "8"}, {"model": "MHA", "loss": "2.05", "KiB": "64"}]
 
-def test_a_table_has_a_head_for_every_row_and_column_and_escapes_its_text():
-    html = table_html([{"model": "<b>", "loss": "2.10"}, {"model": "MHA", "loss": "2.05"}])
-    assert html.count("scope='col'") == 2
-    assert html.count("scope='row'") == 2
-    assert "&lt;b&gt;" in html
-    assert html.index("MHA") < html.index("2.05")
-    assert html.count("text-align:right") == 3
+
+def test_a_table_holds_the_records_and_says_what_heads_what():
+    table = ElementTree.fromstring(table_html(ROWS)).find("table")
+    head, *rows = table.iter("tr")
+    assert [cell.text for cell in head] == ["model", "loss", "KiB"]
+    assert [(cell.tag, cell.get("scope")) for cell in head] == [("th", "col")] * 3
+    assert [[cell.text for cell in row] for row in rows] == [list(row.values()) for row in ROWS]
+    for row in rows:
+        assert [(cell.tag, cell.get("scope")) for cell in row] == [
+            ("th", "row"),
+            ("td", None),
+            ("td", None),
+        ]
+    for row in (head, *rows):
+        sides = [cell.get("style").split("text-align:")[1].split(";")[0] for cell in row]
+        assert sides == ["left", "right", "right"]
+
+
+def test_a_wide_table_scrolls_by_keyboard_too():
+    box = ElementTree.fromstring(table_html(ROWS))
+    assert (box.get("style"), box.get("tabindex")) == ("overflow-x:auto", "0")
