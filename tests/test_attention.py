@@ -1,6 +1,6 @@
 """Mechanisms against each other, against PyTorch, and against a case worked by hand."""
 
-from math import log, log2
+from math import cos, log, log2, sin
 
 import pytest
 import torch
@@ -12,11 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mla_viz.attention.cache import FIRST_CAPACITY, HeadCache, LatentCache, Rows
 from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import PASSING, Watch, causal_softmax, rms_norm, rope_angles, rotate
-from mla_viz.attention.weights import MLAWeights, cast, random_gqa, random_mla
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.attention.weights import GQAWeights, MLAWeights, cast, random_gqa, random_mla
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import cache_elems
+from mla_viz.model.decoder import BlockWeights, Decoder, ModelWeights
+from mla_viz.model.weights import random_weights
 
 MLA = ("mla_expanded", "mla_reexpand", "mla_absorbed", "mla_merged", "recompute")
+PLAIN = ("mha", "gqa", "mqa")
 OTHER_MLA = MLA[1:]
 LATENT = ("mla_reexpand", "mla_absorbed", "mla_merged")
 BATCHES = [(), (2,), (2, 3)]
@@ -75,9 +78,8 @@ def start(mechanism, weights, batch=()):
 
 def at_once(mechanism, weights, x):
     row, prepared, cache = start(mechanism, weights, x.shape[:-2])
-    return row.attend(
-        prepared, cache, x, angles(weights.geometry, x.shape[-2], x.dtype), Watch(*PASSING)
-    )
+    rope = angles(weights.geometry, x.shape[-2], x.dtype)
+    return row.attend(prepared, cache, x, rope, Watch(*PASSING))
 
 
 def in_parts(mechanism, weights, x, stops):
@@ -86,10 +88,8 @@ def in_parts(mechanism, weights, x, stops):
     outs = []
     for begin, stop in zip([0, *stops], stops, strict=False):
         first = 0 if row.whole_prefix else begin
-        out = row.attend(
-            prepared, cache, x[..., first:stop, :], rope[first:stop], Watch(*PASSING)
-        ).out
-        outs.append(out[..., begin - first :, :])
+        attended = row.attend(prepared, cache, x[..., first:stop, :], rope[first:stop], Watch())
+        outs.append(attended.out[..., begin - first :, :])
     return torch.cat(outs, -2), cache
 
 
@@ -126,6 +126,36 @@ def test_half_precision_paths_stay_as_near_to_float64_as_each_other(
     assert max(naive, other) < 5e-2
     assert other < 2 * naive
     assert naive < 2 * other
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_normalised_in_float32(dtype):
+    # The square of 300 is past float16, and no square of a bfloat16 is exact.
+    x = (300 * torch.randn(64, 48, generator=torch.Generator().manual_seed(0))).to(dtype)
+    exact = x.double() / x.double().square().mean(-1, keepdim=True).sqrt()
+    assert torch.equal(rms_norm(x, torch.ones(48, dtype=dtype), 0.0), exact.to(dtype))
+
+
+class SoftmaxInputs(TorchDispatchMode):
+    """The dtypes that softmax was given: PyTorch itself hides what it does in half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ARG002
+        if func is torch.ops.aten._softmax.default:
+            self.dtypes.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("seq", [1, 5])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_softmax_is_taken_in_float32_at_least(dtype, seq):
+    with SoftmaxInputs() as watch:
+        probs = causal_softmax(torch.zeros(seq, 5, dtype=dtype))
+    assert watch.dtypes == {torch.float64 if dtype == torch.float64 else torch.float32}
+    assert probs.dtype == dtype
 
 
 @pytest.mark.parametrize("mechanism", MLA)
@@ -280,6 +310,47 @@ def test_rope_turns_each_pair_by_its_own_angle():
     torch.testing.assert_close(turned[0], torch.tensor(expected, dtype=torch.float64))
 
 
+def weights_that_show_positions(mechanism):
+    """Every token is (1, 1, 1, 1) and stays so; keys are (1, 0, 1, 0) before they are turned.
+
+    The first head asks with the same vector, the second with (0, 1, 0, 0).
+    """
+    key, ask = torch.zeros(2, 4, 4).double()
+    key[0, 0] = key[2, 2] = ask[1, 1] = 1
+    asked, one = torch.stack([key, ask]), torch.zeros(2, 4, 1).double()
+    if mechanism in PLAIN:
+        kv = 1 if mechanism == "mqa" else 2
+        g = GQAGeometry(4, 2, kv, 4)
+        keys = key.expand(kv, 4, 4)
+        layer = GQAWeights(g, asked, keys, torch.zeros_like(keys), torch.zeros(2, 4, 4).double())
+    else:
+        g = MLAGeometry(4, 2, 1, 4, 1, 1)
+        norm, up, down = torch.ones(1).double(), one[:, :1], one.mT
+        layer = MLAWeights(g, None, None, one, asked, one[0], norm, key, up, up, down)
+    ones = torch.ones(2, 4).double()
+    block = BlockWeights(ones[0], layer, ones[0], *(one[0], one[0], one[0].T))
+    return ModelWeights(ModelGeometry("", g, 2, 1, 2, 9, 0.0), ones, (block, block), ones[0])
+
+
+@pytest.mark.parametrize("mechanism", [*MLA, *PLAIN])
+def test_positions_begin_at_zero_and_count_every_token_by_hand(mechanism):
+    # Position p turns a key to (cos p, sin p, cos p/100, sin p/100). Seen d positions later, the
+    # same vector scores cos d + cos d/100, and (0, 1, 0, 0) scores -sin d.
+    decoder = Decoder(weights_that_show_positions(mechanism), mechanism)
+    scale = 4**-0.5 if mechanism in PLAIN else 5**-0.5
+    for first, stop in ((0, 1), (1, 3), (3, 4)):
+        begin = 0 if decoder.whole_prefix else first
+        layers = decoder.feed(torch.zeros(stop - begin, dtype=torch.long), ["scores"]).layers
+        last = [[cos(d) + cos(d / 100), -sin(d)] for d in range(stop - 1, -1, -1)]
+        for layer in layers:
+            expected = scale * torch.tensor(last, dtype=torch.float64).T
+            torch.testing.assert_close(layer.seen["scores"][:, -1], expected)
+    keys = [[cos(p), sin(p), cos(p / 100), sin(p / 100)] for p in range(4)]
+    for cache in decoder.caches if mechanism != "recompute" else ():
+        cached = cache.k[0, :, -4:] if isinstance(cache, HeadCache) else cache.k_rope
+        torch.testing.assert_close(cached, torch.tensor(keys, dtype=torch.float64))
+
+
 @given(st.integers(1, 16), seeds, st.integers(0, 8000))
 def test_rope_is_a_complex_product_of_interleaved_pairs(half, seed, first):
     x = torch.randn(5, 2 * half, generator=torch.Generator().manual_seed(seed)).double()
@@ -349,14 +420,18 @@ def test_a_step_adds_one_row_and_old_rows_stay_bit_equal(mechanism, batch):
             assert torch.equal(new[..., :pos, :], old)
 
 
+def capacity(seq):
+    return next(rows for rows in (16, 32, 64) if rows >= seq)
+
+
 @pytest.mark.parametrize("mechanism", ["mla_expanded", *LATENT, "recompute"])
 @given(mla_geometries, st.sampled_from(BATCHES), st.integers(1, 40))
 def test_closed_form_bytes_equal_the_real_cache(mechanism, geometry, batch, seq):
     weights, x = make(geometry, batch=batch, seq=seq, dtype=torch.float32)
     _, cache = in_parts(mechanism, weights, x, [seq])
-    rows = seq * torch.Size(batch).numel()
-    assert cache.filled_bytes == 4 * rows * cache_elems(mechanism, geometry)
-    assert cache.allocated_bytes >= cache.filled_bytes
+    row_bytes = 4 * torch.Size(batch).numel() * cache_elems(mechanism, geometry)
+    assert cache.filled_bytes == seq * row_bytes
+    assert cache.allocated_bytes == capacity(seq) * row_bytes
 
 
 @given(gqa_geometries, st.integers(1, 40))
@@ -365,6 +440,7 @@ def test_closed_form_bytes_equal_the_real_gqa_cache(geometry, seq):
     _, cache = in_parts("gqa", weights, x, [seq])
     assert cache.filled_bytes == cache.k.nbytes + cache.v.nbytes
     assert cache.filled_bytes == 2 * seq * cache_elems("gqa", geometry)
+    assert cache.allocated_bytes == 2 * capacity(seq) * cache_elems("gqa", geometry)
 
 
 @pytest.mark.parametrize("mechanism", LATENT)
@@ -462,6 +538,91 @@ def test_tables_show_one_row_a_token():
     _, heads = in_parts("mla_expanded", weights, x, [9])
     _, latent = in_parts("mla_absorbed", weights, x, [9])
     assert heads.table().shape == (9, cache_elems("mla_expanded", SMALL))
-    assert latent.table().shape == (9, cache_elems("mla_absorbed", SMALL))
+    assert torch.equal(latent.table(), torch.cat([latent.c_kv, latent.k_rope], -1))
     second_head = heads.table()[:, 15:30]
     assert torch.equal(second_head, torch.cat([heads.k[1], heads.v[1]], -1))
+
+
+# Random weights
+
+
+def assert_spread(record, fan_in):
+    """Every matrix has standard deviation fan_in^-1/2, and no other matrix is there."""
+    matrices = {name: x for name, x in vars(record).items() if getattr(x, "ndim", 0) > 1}
+    assert set(matrices) == set(fan_in)
+    for name, matrix in matrices.items():
+        assert matrix.std().item() == pytest.approx(fan_in[name] ** -0.5, rel=0.03), name
+
+
+@pytest.mark.parametrize("q_lora_rank", [None, 90])
+def test_random_mla_keeps_a_normalised_input_normalised(q_lora_rank):
+    g = MLAGeometry(320, 5, 60, 40, 70, 200, q_lora_rank)
+    weights = random_mla(g, torch.Generator().manual_seed(0))
+    q_in = q_lora_rank or 320
+    fan_in = {"W_UQ": q_in, "W_QR": q_in, "W_DKV": 320, "W_KR": 320, "W_UK": 200, "W_UV": 200}
+    compressed = {"W_DQ": 320} if q_lora_rank else {}
+    assert_spread(weights, fan_in | compressed | {"W_O": 5 * 70})
+    for gain in (weights.kv_norm, weights.q_norm)[: 1 + bool(q_lora_rank)]:
+        assert gain.mean().item() == pytest.approx(1, abs=0.05)
+        assert gain.std().item() == pytest.approx(0.2, rel=0.2)
+
+
+def test_random_gqa_keeps_a_normalised_input_normalised():
+    weights = random_gqa(GQAGeometry(320, 6, 2, 50), torch.Generator().manual_seed(0))
+    assert_spread(weights, {"W_Q": 320, "W_K": 320, "W_V": 320, "W_O": 6 * 50})
+
+
+@pytest.mark.parametrize("attention", [MLAGeometry(320, 5, 6, 4, 7, 20), GQAGeometry(320, 4, 2, 6)])
+def test_a_random_model_keeps_a_normalised_input_normalised(attention):
+    model = random_weights(ModelGeometry("", attention, 2, 90, 200, 16), seed=0)
+    assert_spread(model, {"embedding": 320})
+    for block in model.blocks:
+        assert_spread(block, {"W_gate": 320, "W_up": 320, "W_down": 90})
+    gains = [model.final_norm, *(b.attn_norm for b in model.blocks)]
+    assert all((gain == 1).all() for gain in [*gains, *(b.mlp_norm for b in model.blocks)])
+
+
+# What is watched on the way
+
+
+@pytest.mark.parametrize("mechanism", MLA)
+def test_what_is_watched_is_what_the_formulas_say(mechanism):
+    w, x = make(SMALL)
+    seen, rope = at_once(mechanism, w, x).seen, angles(SMALL, 9, x.dtype)
+    c_q = rms_norm(x @ w.W_DQ, w.q_norm, SMALL.norm_eps)
+    c_kv = rms_norm(x @ w.W_DKV, w.kv_norm, SMALL.norm_eps)
+    q_nope = torch.einsum("sq,hqn->hsn", c_q, w.W_UQ)
+    q_rope = rotate(torch.einsum("sq,hqr->hsr", c_q, w.W_QR), rope)
+    k_nope = torch.einsum("sc,hcn->hsn", c_kv, w.W_UK)
+    v = torch.einsum("sc,hcv->hsv", c_kv, w.W_UV)
+    k_rope = rotate(x @ w.W_KR, rope)
+    latent = mechanism in ("mla_absorbed", "mla_merged")
+    expected = {
+        "q": torch.cat([q_nope, q_rope], -1),
+        "q_nope": q_nope,
+        "q_rope": q_rope,
+        "q_latent": torch.einsum("hsn,hcn->hsc", q_nope, w.W_UK),
+        "c_kv": c_kv,
+        "k_rope": k_rope,
+        "k": torch.cat([c_kv, k_rope], -1)[None]
+        if latent
+        else torch.cat([k_nope, k_rope.expand(3, -1, -1)], -1),
+        "v": c_kv[None] if latent else v,
+        "o_head": seen["probs"] @ v,
+        "o_latent": seen["probs"] @ c_kv,
+    }
+    for name in seen.keys() - {"scores", "probs"}:
+        torch.testing.assert_close(seen[name], expected[name])
+    names = {"scores", "probs", "k", "v", "c_kv", "k_rope"}
+    names |= {"q_rope", "q_latent", "o_latent"} if latent else {"q", "o_head"}
+    assert set(seen) == names | ({"q_nope", "o_head"} if mechanism == "mla_absorbed" else set())
+
+
+def test_only_what_is_asked_for_is_kept():
+    w, x = make(SMALL)
+    row, prepared, cache = start("mla_absorbed", w)
+    watch = Watch("q_latent", "k")
+    row.attend(prepared, cache, x, angles(SMALL, 9, x.dtype), watch)
+    assert set(watch.seen) == {"q_latent", "k"}
+    with pytest.raises(ValueError, match="watch: expected names of q, .*, got 'query'"):
+        Watch("probs", "query")

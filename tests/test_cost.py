@@ -1,13 +1,16 @@
 """Closed forms against published and hand-computed numbers, and against real tensors."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from mla_viz.attention.implementation import implementation
+from mla_viz.attention.ops import Watch, rope_angles
 from mla_viz.attention.weights import random_gqa, random_mla
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import (
@@ -19,11 +22,14 @@ from mla_viz.cost import (
     crossover_query_tokens,
     flows,
     merge_growth,
+    model_flops,
     model_params,
     operations,
     query_flops,
 )
-from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads
+from mla_viz.mechanisms.ledger import shape_text
+from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads, mechanism_of
+from mla_viz.model.decoder import Decoder
 from mla_viz.model.weights import random_weights
 
 V3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
@@ -62,6 +68,210 @@ def named(mechanism, name, seq_len=1):
 def numel(record):
     values = (getattr(record, field.name) for field in fields(record))
     return sum(value.numel() for value in values if isinstance(value, Tensor))
+
+
+# The whole ledger by hand
+
+# Every dim and every sum of dims is another number: 3 heads, qk_nope 5, qk_rope 2, their sum 7,
+# kv_lora_rank 11, the cached row 11 + 2 = 13, v 17, q_lora_rank 19, d_model 23, the 29th token.
+# Side by side they make 3 (5 + 2) = 21, 3 (11 + 2) = 39, 3 (5 + 17) = 66, 3 17 = 51, 3 11 = 33.
+PRIMES = MLAGeometry(23, 3, 5, 2, 17, 11, 19)
+COMPRESS = ("compress query", "(1×23)·(23×19)", 2 * 23 * 19, 23 + 23 * 19, 19)
+QUERY = ("query", "(1×19)·(19×21)", 2 * 19 * 21, 19 + 19 * 21, 21)
+LATENT = ("latent", "(1×23)·(23×13)", 2 * 23 * 13, 23 + 23 * 13, 13)
+OUTPUT = ("output", "(1×51)·(51×23)", 2 * 51 * 23, 51 + 51 * 23, 23)
+HEADS = [
+    ("score", "3×(1×7)·(7×t)", 2 * 3 * 7 * 29, 3 * (7 + 7 * 29), 3 * 29),
+    ("context", "3×(1×t)·(t×17)", 2 * 3 * 29 * 17, 3 * (29 + 29 * 17), 3 * 17),
+]
+SHARED = [
+    ("score", "(3×13)·(13×t)", 2 * 3 * 13 * 29, 3 * 13 + 13 * 29, 3 * 29),
+    ("context", "(3×t)·(t×11)", 2 * 3 * 29 * 11, 3 * 29 + 29 * 11, 3 * 11),
+]
+# Expanding also reads a token's shared key (2 numbers) once, and writes it to all 3 heads.
+NEW = ("expand new", "(1×11)·(11×66)", 2 * 11 * 66, 11 + 11 * 66 + 2, 66 + 3 * 2)
+EXPANDED_BYTES = (29 * 11 + 11 * 66 + 29 * 2, 29 * 66 + 29 * 3 * 2)
+ALL = ("expand all", "(t×11)·(11×66)", 2 * 29 * 11 * 66, *EXPANDED_BYTES)
+MOVED_UK = ("absorb query", "3×(1×5)·(5×11)", 2 * 3 * 5 * 11, 3 * (5 + 5 * 11), 3 * 11)
+MOVED_UV = ("absorb output", "3×(1×11)·(11×17)", 2 * 3 * 11 * 17, 3 * (11 + 11 * 17), 3 * 17)
+MLA_LEDGERS = {
+    "mla_expanded": [COMPRESS, QUERY, LATENT, NEW, *HEADS, OUTPUT],
+    "mla_reexpand": [COMPRESS, QUERY, LATENT, ALL, *HEADS, OUTPUT],
+    "mla_absorbed": [COMPRESS, QUERY, LATENT, MOVED_UK, *SHARED, MOVED_UV, OUTPUT],
+    "mla_merged": [
+        COMPRESS,
+        ("query", "(1×19)·(19×39)", 2 * 19 * 39, 19 + 19 * 39, 39),
+        LATENT,
+        *SHARED,
+        ("output", "(1×33)·(33×23)", 2 * 33 * 23, 33 + 33 * 23, 23),
+    ],
+    "recompute": [
+        ("compress query", "(t×23)·(23×19)", 2 * 29 * 23 * 19, 29 * 23 + 23 * 19, 29 * 19),
+        ("query", "(t×19)·(19×21)", 2 * 29 * 19 * 21, 29 * 19 + 19 * 21, 29 * 21),
+        ("latent", "(t×23)·(23×13)", 2 * 29 * 23 * 13, 29 * 23 + 23 * 13, 29 * 13),
+        ALL,
+        ("score", "3×(t×7)·(7×t)", 2 * 3 * 29 * 7 * 29, 3 * (29 * 7 + 7 * 29), 3 * 29 * 29),
+        ("context", "3×(t×t)·(t×17)", 2 * 3 * 29 * 29 * 17, 3 * (29 * 29 + 29 * 17), 3 * 29 * 17),
+        ("output", "(t×51)·(51×23)", 2 * 29 * 51 * 23, 29 * 51 + 51 * 23, 29 * 23),
+    ],
+}
+# 6 heads of 10 numbers over 6, 2 or 1 key/value heads, which serve 1, 3 or 6 heads each.
+Q60 = ("query", "(1×23)·(23×60)", 2 * 23 * 60, 23 + 23 * 60, 60)
+O60 = ("output", "(1×60)·(60×23)", 2 * 60 * 23, 60 + 60 * 23, 23)
+GQA_LEDGERS = {
+    "mha": [
+        Q60,
+        ("key, value", "(1×23)·(23×120)", 2 * 23 * 2 * 60, 23 + 23 * 120, 120),
+        ("score", "6×(1×10)·(10×t)", 2 * 6 * 10 * 29, 6 * (10 + 10 * 29), 6 * 29),
+        ("context", "6×(1×t)·(t×10)", 2 * 6 * 29 * 10, 6 * (29 + 29 * 10), 6 * 10),
+        O60,
+    ],
+    "gqa": [
+        Q60,
+        ("key, value", "(1×23)·(23×40)", 2 * 23 * 2 * 20, 23 + 23 * 40, 40),
+        ("score", "2×(3×10)·(10×t)", 2 * 6 * 10 * 29, 2 * (3 * 10 + 10 * 29), 6 * 29),
+        ("context", "2×(3×t)·(t×10)", 2 * 6 * 29 * 10, 2 * (3 * 29 + 29 * 10), 6 * 10),
+        O60,
+    ],
+    "mqa": [
+        Q60,
+        ("key, value", "(1×23)·(23×20)", 2 * 23 * 2 * 10, 23 + 23 * 20, 20),
+        ("score", "(6×10)·(10×t)", 2 * 6 * 10 * 29, 6 * 10 + 10 * 29, 6 * 29),
+        ("context", "(6×t)·(t×10)", 2 * 6 * 29 * 10, 6 * 29 + 29 * 10, 6 * 10),
+        O60,
+    ],
+}
+LEDGERS = MLA_LEDGERS | GQA_LEDGERS
+
+
+def prime_geometry(mechanism):
+    kv = {"mha": 6, "gqa": 2, "mqa": 1}.get(mechanism)
+    return GQAGeometry(23, 6, kv, 10) if kv else PRIMES
+
+
+@pytest.mark.parametrize("elem_bytes", [2, 4])
+@pytest.mark.parametrize("mechanism", LEDGERS)
+def test_every_line_of_the_ledger_by_hand(mechanism, elem_bytes):
+    first, last = (operations(mechanism, prime_geometry(mechanism), t, elem_bytes) for t in (1, 29))
+    lines = [
+        (op.name, shape_text(before, op), op.flops, op.bytes_read, op.bytes_written)
+        for before, op in zip(first, last, strict=True)
+    ]
+    assert lines == [
+        (name, shape, flops, read * elem_bytes, written * elem_bytes)
+        for name, shape, flops, read, written in LEDGERS[mechanism]
+    ]
+
+
+def test_shapes_of_a_single_step_are_numbers():
+    (score,) = (op for op in operations("mha", prime_geometry("mha"), 1, 2) if op.name == "score")
+    assert shape_text(score, score) == "6×(1×10)·(10×1)"
+
+
+def test_formulas_name_the_matrices_and_the_scale():
+    formulas = {m: [op.formula for op in operations(m, PRIMES, 1, 2)] for m in MLA_LEDGERS}
+    query, latent = ["c_Q = norm(x·W_DQ)", "q = c_Q·[W_UQ | W_QR]"], "c_KV, k_R = x·[W_DKV | W_KR]"
+    expand, heads = "k, v = c_KV·[W_UK | W_UV]", ["q·kᵀ / √7", "o = p·v", "out = o·W_O"]
+    shared = ["[q̃ | q_R]·[c_KV | k_R]ᵀ / √7", "õ = p·c_KV"]
+    for mechanism in ("mla_expanded", "mla_reexpand", "recompute"):
+        assert formulas[mechanism] == [*query, latent, expand, *heads]
+    moved = ["o = õ·W_UV", "out = o·W_O"]
+    assert formulas["mla_absorbed"] == [*query, latent, "q̃ = q·W_UKᵀ", *shared, *moved]
+    merged = [query[0], "q = c_Q·[W_UQ·W_UKᵀ | W_QR]", latent, *shared, "out = õ·(W_UV·W_O)"]
+    assert formulas["mla_merged"] == merged
+    plain = operations("mla_expanded", replace(PRIMES, q_lora_rank=None), 1, 2)
+    assert [op.formula for op in plain] == ["q = x·[W_UQ | W_QR]", latent, expand, *heads]
+    own = ["q = x·W_Q", "k, v = x·[W_K | W_V]", "q·kᵀ / √10", "o = p·v", "out = o·W_O"]
+    assert [op.formula for op in operations("gqa", prime_geometry("gqa"), 1, 2)] == own
+
+
+# Against real tensors
+
+
+def prepared(mechanism, geometry):
+    random = random_gqa if isinstance(geometry, GQAGeometry) else random_mla
+    return implementation(mechanism).prepare(random(geometry, torch.Generator().manual_seed(0)))
+
+
+def counted_flops(mechanism, geometry, seq_len, new=1):
+    """What PyTorch counts while the last tokens of seq_len go through one layer."""
+    row, weights = implementation(mechanism), prepared(mechanism, geometry)
+    cache, x = row.new_cache(weights, ()), torch.randn(seq_len, geometry.d_model)
+    rope = rope_angles(torch.arange(seq_len), geometry.rope_width, 1e4, x.dtype)
+    if row.whole_prefix:
+        new = seq_len
+    elif seq_len > new:
+        row.attend(weights, cache, x[:-new], rope[:-new], Watch())
+    with FlopCounterMode(display=False) as counter:
+        row.attend(weights, cache, x[-new:], rope[-new:], Watch())
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("mechanism", MLA_LEDGERS)
+@given(mla_geometries, st.integers(1, 20))
+def test_mla_flops_are_those_that_pytorch_counts(mechanism, geometry, seq_len):
+    assert flops(mechanism, geometry, seq_len) == counted_flops(mechanism, geometry, seq_len)
+
+
+@given(gqa_geometries, st.integers(1, 20))
+def test_gqa_flops_are_those_that_pytorch_counts(geometry, seq_len):
+    assert flops("gqa", geometry, seq_len) == counted_flops("gqa", geometry, seq_len)
+
+
+@pytest.mark.parametrize("mechanism", [m for m in LEDGERS if m != "recompute"])
+def test_model_flops_are_those_that_pytorch_counts(mechanism):
+    model = ModelGeometry("", prime_geometry(mechanism), 3, 31, 37, 64)
+    decoder = Decoder(random_weights(model, 0), mechanism)
+    decoder.feed(torch.zeros(28, dtype=torch.long))
+    with FlopCounterMode(display=False) as counter:
+        decoder.feed(torch.zeros(1, dtype=torch.long))
+    assert model_flops(mechanism, model, 29) == counter.get_total_flops()
+
+
+def matrix_elems(record, without=()):
+    values = [getattr(record, field.name) for field in fields(record) if field.name not in without]
+    return sum(x.numel() for x in values if isinstance(x, Tensor) and x.ndim > 1)
+
+
+def fixed_flops(mechanism, geometry):
+    """What a step takes however many tokens are cached."""
+    return 2 * flops(mechanism, geometry, 1) - flops(mechanism, geometry, 2)
+
+
+@given(mla_geometries)
+def test_the_constant_part_is_two_flops_a_weight(geometry):
+    weights = prepared("mla_expanded", geometry)
+    whole = 2 * matrix_elems(weights)
+    assert fixed_flops("mla_expanded", geometry) == whole
+    assert fixed_flops("mla_absorbed", geometry) == whole
+    kept = 2 * matrix_elems(weights, without=("W_UK", "W_UV"))
+    assert fixed_flops("mla_reexpand", geometry) == kept
+    assert core_flops("mla_reexpand", geometry) - core_flops("mla_expanded", geometry) == (
+        whole - kept
+    )
+    one, two = (flops("recompute", geometry, t) for t in (1, 2))
+    assert 4 * one - two == 2 * whole  # linear and square part: 4 (a + b) - (2 a + 4 b) = 2 a
+
+
+@given(mla_geometries)
+def test_the_constant_part_of_merged_is_two_flops_a_merged_weight(geometry):
+    w = prepared("mla_merged", geometry)
+    taken_in = ("W_UQ", "W_UK", "W_UV", "W_O")
+    left = matrix_elems(w) + matrix_elems(w.base, without=taken_in)
+    assert fixed_flops("mla_merged", geometry) == 2 * left
+    keys = w.W_UQ_UK.numel() / (w.base.W_UQ.numel() + w.base.W_UK.numel())
+    values = w.W_UV_O.numel() / (w.base.W_UV.numel() + w.base.W_O.numel())
+    g, q_in = geometry, geometry.q_lora_rank or geometry.d_model
+    assert merge_growth(q_in, g.kv_lora_rank, g.qk_nope_head_dim) == pytest.approx(keys)
+    assert merge_growth(g.d_model, g.kv_lora_rank, g.v_head_dim) == pytest.approx(values)
+
+
+@given(gqa_geometries)
+def test_the_constant_part_of_gqa_is_two_flops_a_weight(geometry):
+    assert fixed_flops("gqa", geometry) == 2 * matrix_elems(prepared("gqa", geometry))
+
+
+# Published models
 
 
 @pytest.mark.parametrize(
@@ -144,14 +354,29 @@ def test_ratios_of_the_headline():
 )
 def test_baselines(n_heads, expected):
     assert [(b.label, b.elems) for b in baselines(n_heads, 32)] == expected
-    assert all("of the same heads" in b.detail for b in baselines(n_heads, 32))
 
 
-@given(st.integers(1, 512))
-def test_a_group_divides_the_heads(n_heads):
-    assert n_heads % group_kv_heads(n_heads) == 0
-    assert MECHANISMS["mha"].kv_heads(n_heads) == n_heads
-    assert MECHANISMS["mqa"].kv_heads(n_heads) == 1
+def test_a_baseline_says_what_it_counts():
+    details = [b.detail for b in baselines(6, 32)]
+    assert details == [
+        f"plain {label} of the same heads: 2·{kv}·32 values a token and layer"
+        for label, kv in (("MHA", 6), ("GQA-2", 2), ("MQA", 1))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n_heads", "groups"), [(1, 1), (2, 2), (6, 2), (7, 7), (8, 2), (9, 3), (128, 2), (143, 11)]
+)
+def test_key_value_heads_beside_so_many_heads(n_heads, groups):
+    assert group_kv_heads(n_heads) == groups
+    kinds = {name: MECHANISMS[name].kv_heads(n_heads) for name in ("mha", "gqa", "mqa")}
+    assert kinds == {"mha": n_heads, "gqa": groups, "mqa": 1}
+
+
+def test_a_geometry_is_decoded_with_the_least_cache():
+    assert mechanism_of(PRIMES) == "mla_absorbed"
+    for name, n_kv_heads in (("mha", 4), ("gqa", 2), ("mqa", 1)):
+        assert mechanism_of(GQAGeometry(8, 4, n_kv_heads, 2)) == name
 
 
 @pytest.mark.parametrize("mechanism", CACHED_MLA)
@@ -178,17 +403,6 @@ def test_recompute_grows_with_the_square(geometry, t):
     assert curvature == 4 * geometry.n_heads * (geometry.qk_head_dim + geometry.v_head_dim)
 
 
-@given(mla_geometries, st.integers(1, 100))
-def test_bytes_scale_with_the_element(geometry, t):
-    for two, four in zip(
-        operations("mla_absorbed", geometry, t, 2),
-        operations("mla_absorbed", geometry, t, 4),
-        strict=True,
-    ):
-        assert (2 * two.bytes_read, 2 * two.bytes_written) == (four.bytes_read, four.bytes_written)
-        assert two.flops == four.flops
-
-
 @given(mla_geometries)
 def test_mla_params_equal_real_tensors(geometry):
     weights = random_mla(geometry, torch.Generator())
@@ -208,7 +422,7 @@ def test_model_params_equal_real_tensors(attention):
     assert model_params(model) == total
 
 
-V3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
+# Products of three, and several queries
 
 
 def test_core_flops_of_deepseek_v3():
@@ -234,22 +448,110 @@ def test_crossover_is_where_the_counts_cross(seq_len, value):
 
 def test_without_a_crossover_there_is_none():
     assert crossover_query_tokens(MLAGeometry(64, 4, 16, 8, 16, 16)) is None
-    assert crossover_query_tokens(MLAGeometry(64, 4, 16, 8, 16, 16), 4) is not None
+    assert crossover_query_tokens(MLAGeometry(64, 4, 16, 8, 16, 16), 100) == 100
 
 
-def test_brackets_by_hand():
-    absorbed, rebuilt = brackets(V3, 100)["scores"]
-    assert absorbed.flops == 2 * (128 * 512 + 512 * 100)
-    assert rebuilt.flops == 2 * (128 * 512 * 100 + 128 * 100)
-    assert (absorbed.between_elems, rebuilt.between_elems) == (512, 12_800)
+@given(mla_geometries, st.integers(1, 50))
+def test_the_crossover_is_where_the_lines_of_both_counts_cross(geometry, seq_len):
+    lead = [
+        query_flops("mla_reexpand", geometry, queries, seq_len)
+        - query_flops("mla_absorbed", geometry, queries, seq_len)
+        for queries in (0, 1)
+    ]
+    found, gain = crossover_query_tokens(geometry, seq_len), lead[0] - lead[1]
+    assert found == (pytest.approx(lead[0] / gain) if gain > 0 else None)
+
+
+@pytest.mark.parametrize("form", ["mla_reexpand", "mla_absorbed"])
+@given(mla_geometries, st.integers(1, 6), st.integers(0, 6))
+def test_query_flops_are_those_that_pytorch_counts(form, geometry, queries, past):
+    counted = counted_flops(form, geometry, past + queries, queries)
+    weights = prepared(form, geometry)
+    projections = 2 * queries * matrix_elems(weights, without=("W_UK", "W_UV"))
+    assert query_flops(form, geometry, queries, past + queries) == counted - projections
+
+
+def bracketed(a, b, c):
+    """FLOPs, and elements of the product between, of (a b) c and a (b c)."""
+    for first_left in (True, False):
+        with FlopCounterMode(display=False) as counter:
+            between = a @ b if first_left else b @ c
+            between @ c if first_left else a @ between
+        yield counter.get_total_flops(), between.numel()
+
+
+@given(mla_geometries, st.integers(1, 50))
+def test_brackets_are_what_pytorch_counts(g, t):
+    n, v, c = g.qk_nope_head_dim, g.v_head_dim, g.kv_lora_rank
+    q, p, latents, W_UK, W_UV = (  # noqa: N806
+        torch.ones(*shape) for shape in ((1, n), (1, t), (t, c), (c, n), (c, v))
+    )
+    products = {"scores": (q, W_UK.T, latents.T), "context": (p, latents, W_UV)}
+    found = brackets(g, t)
+    assert list(found) == list(products)
+    for name, factors in products.items():
+        for bracket, (counted, between) in zip(found[name], bracketed(*factors), strict=True):
+            assert (bracket.flops, bracket.between_elems) == (counted, between)
+
+
+def test_brackets_say_what_lies_between():
+    between = {
+        (b.formula, b.between, b.between_elems)
+        for pair in brackets(V3, 4096).values()
+        for b in pair
+    }
+    assert between == {
+        ("(q·W_UKᵀ)·Cᵀ", "1×512", 512),
+        ("q·(C·W_UK)ᵀ", "4,096×128", 524_288),
+        ("(p·C)·W_UV", "1×512", 512),
+        ("p·(C·W_UV)", "4,096×128", 524_288),
+    }
+
+
+def test_the_flows_by_hand():
+    naive, lecture, absorbed = flows(PRIMES, 29)
+    whole = {name: sum(line[2] for line in MLA_LEDGERS[name]) for name in MLA_LEDGERS}
+    assert (naive.flops, absorbed.flops) == (whole["mla_expanded"], whole["mla_absorbed"])
+    # C W_UV and p V for each of 3 heads, in place of p C and (p C) W_UV.
+    built, moved = 29 * 11 * 17 + 29 * 17, 29 * 11 + 11 * 17
+    assert lecture.flops - absorbed.flops == 2 * 3 * (built - moved)
+    assert [flow.cache_elems for flow in (naive, lecture, absorbed)] == [3 * (7 + 17), 13, 13]
+    assert [flow.working_elems for flow in (naive, lecture, absorbed)] == [0, 3 * 17 * 29, 0]
 
 
 def test_the_lectures_flow_lies_between():
-    naive, lecture, absorbed = flows(V3, 4096)
-    assert lecture.cache_elems == absorbed.cache_elems == 576 < naive.cache_elems == 40_960
-    reexpanded = sum(op.flops for op in operations("mla_reexpand", V3, 4096, 1))
-    assert absorbed.flops < lecture.flops < reexpanded
-    assert lecture.working_elems == 128 * 128 * 4096
-    assert naive.working_elems == absorbed.working_elems == 0
-    values = 2 * 128 * (512 * 128 * 4096 + 128 * 4096) - 2 * 128 * (512 * 4096 + 512 * 128)
-    assert lecture.flops - absorbed.flops == values
+    _, lecture, absorbed = flows(V3, 4096)
+    assert absorbed.flops < lecture.flops < flops("mla_reexpand", V3, 4096)
+
+
+# Limits
+
+LIMITS = [
+    *((PRIMES, name, 1, 65536) for name in ("d_model", "kv_lora_rank", "q_lora_rank")),
+    *((PRIMES, name, 1, 4096) for name in ("qk_nope_head_dim", "v_head_dim")),
+    (PRIMES, "n_heads", 1, 1024),
+    (PRIMES, "qk_rope_head_dim", 0, 4096),
+    (GQAGeometry(8, 8, 1, 2), "d_model", 1, 65536),
+    (GQAGeometry(8, 8, 1, 2), "n_heads", 1, 1024),
+    (GQAGeometry(8, 8, 1, 2), "n_kv_heads", 1, 8),
+    (GQAGeometry(8, 8, 1, 2), "head_dim", 2, 4096),
+    *((ModelGeometry("", PRIMES, 1, 1, 1, 2), name, 1, 1 << 20) for name in ("d_ff", "vocab_size")),
+    (ModelGeometry("", PRIMES, 1, 1, 1, 2), "n_layers", 1, 256),
+    (ModelGeometry("", PRIMES, 1, 1, 1, 2), "context", 2, 1 << 24),
+]
+
+
+@pytest.mark.parametrize(("geometry", "name", "low", "high"), LIMITS)
+def test_a_geometry_takes_its_limits_and_nothing_past_them(geometry, name, low, high):
+    for value in (low, high):
+        assert getattr(replace(geometry, **{name: value}), name) == value
+    for value in (low - 1, high + 1, True):
+        with pytest.raises(ValueError, match=f"{name}: expected "):
+            replace(geometry, **{name: value})
+
+
+@pytest.mark.parametrize("theta", [0.0, -1.0, float("nan"), float("inf")])
+def test_rope_needs_a_positive_base(theta):
+    for geometry in (PRIMES, GQAGeometry(8, 8, 1, 2)):
+        with pytest.raises(ValueError, match="rope_theta: expected a positive number, got "):
+            replace(geometry, rope_theta=theta)

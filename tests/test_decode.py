@@ -1,23 +1,29 @@
 """The token loop: how many steps, what each records, and what is refused in which words."""
 
+import time
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from itertools import count, cycle
+from math import log
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import einsum
 
+from mla_viz.config import GQAGeometry
 from mla_viz.cost import cache_elems
 from mla_viz.mechanisms.table import MECHANISMS, OWN_WEIGHTS
 from mla_viz.model import sources
+from mla_viz.model.device import free_bytes
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
 from mla_viz.run import decode as decode_room
 from mla_viz.run import recorder
-from mla_viz.run.decode import decode
+from mla_viz.run.decode import decode, generate
 from mla_viz.run.recorder import CANDIDATES
-from mla_viz.run.sampling import Sampler
 from mla_viz.run.settings import Settings, SideModel
-from mla_viz.run.trace import DIFFERENCES, TRACE_BYTES, kept_steps
+from mla_viz.run.trace import DIFFERENCES, kept_steps
 
 PROMPT = "The little fox ran home."
 MLA = [name for name in MECHANISMS if name not in OWN_WEIGHTS]
@@ -44,6 +50,10 @@ def tiny(**settings):
 
 def texts(run):
     return [token.text for token in run.tokens]
+
+
+def ids(run):
+    return [token.id for token in run.tokens]
 
 
 # What a run is
@@ -82,11 +92,19 @@ def test_cache_bytes_equal_the_closed_form_at_every_step(mechanism, dtype):
     side = run.right
     elems = cache_elems(mechanism, side.geometry)
     size = getattr(torch, dtype).itemsize
-    expected = np.arange(1, run.n_steps + 1) * elems * size * LAYERS
-    assert np.array_equal(side.cache_bytes, expected)
-    assert (side.allocated_bytes >= side.cache_bytes).all()
+    row_bytes = elems * size * LAYERS
+    assert np.array_equal(side.cache_bytes, np.arange(1, run.n_steps + 1) * row_bytes)
+    assert run.n_steps < 16
+    assert set(side.allocated_bytes) == {16 * row_bytes}
     assert side.cache_elems == elems
     assert side.elem_bytes == size
+
+
+def test_allocated_rows_double_when_they_are_full():
+    run = small("a", max_new_tokens=40, layers=3)
+    rows = np.array([16] * 16 + [32] * 16 + [64] * 8)
+    for side, elems in zip(run.sides(), (3 * (32 + 16 + 32), 12 + 16), strict=True):
+        assert np.array_equal(side.allocated_bytes, rows * elems * 4 * 3)
 
 
 def test_recompute_keeps_nothing_and_rebuilds_everything():
@@ -96,8 +114,10 @@ def test_recompute_keeps_nothing_and_rebuilds_everything():
     assert not run.left.cache_bytes.any()
     assert not run.left.allocated_bytes.any()
     assert run.left.cells.data.size == 0
-    assert np.array_equal(run.left.working_bytes, np.arange(1, run.n_steps + 1) * per_token)
+    rebuilt = np.arange(1, run.n_steps + 1) * per_token
+    assert np.array_equal(run.left.working_bytes, rebuilt)
     assert not run.right.working_bytes.any()
+    assert np.array_equal(small(right="mla_reexpand").right.working_bytes, rebuilt)
 
 
 @pytest.mark.parametrize("mechanism", MLA)
@@ -132,40 +152,144 @@ def test_both_sides_are_fed_what_the_left_one_chose():
     assert texts(following) != texts(alone)
 
 
-def test_a_wrong_side_is_seen_in_the_differences(monkeypatch):
-    made, gains = SideModel.load, iter([1, 2])
+@pytest.fixture
+def change_weights(monkeypatch):
+    """Take functions of weights, one a side in turn, and change what the sides load by them."""
+    made = SideModel.load
 
-    def spoiled(geometry, seed):
-        weights = made(geometry, seed)
-        return replace(weights, final_norm=weights.final_norm * next(gains))
+    def change(*changes):
+        turn = cycle(changes)
 
-    monkeypatch.setattr(SideModel, "load", spoiled)
-    run = small(dtype="float64")
-    scores, probs, out, logits = run.differences.max(0)
-    assert max(scores, probs, out) < 1e-10
-    assert logits > 1
+        def loaded(geometry, seed):
+            return next(turn)(made(geometry, seed))
+
+        monkeypatch.setattr(SideModel, "load", loaded)
+
+    return change
 
 
-def test_attention_rows_are_probabilities_and_scores_of_every_head():
-    run = small(dtype="float64")
+# A run against a plain model: the whole text at once, no cache, no absorption
+
+
+def turned(x, theta):
+    """RoPE pair by pair."""
+    out, pos = x.clone(), torch.arange(x.shape[-2], dtype=x.dtype)
+    for i in range(0, x.shape[-1], 2):
+        angle = pos * theta ** (-i / x.shape[-1])
+        out[..., i] = x[..., i] * angle.cos() - x[..., i + 1] * angle.sin()
+        out[..., i + 1] = x[..., i] * angle.sin() + x[..., i + 1] * angle.cos()
+    return out
+
+
+def normed(x, gain, eps):
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
+
+
+def heads_of(w, x):
+    """Every query head's own queries, keys and values."""
+    g = w.geometry
+    if isinstance(g, GQAGeometry):
+        q, k, v = (einsum("sd,hdn->hsn", x, W) for W in (w.W_Q, w.W_K, w.W_V))
+        k, v = (y.repeat_interleave(g.n_heads // g.n_kv_heads, 0) for y in (turned(k, 1e4), v))
+        return turned(q, 1e4), k, v
+    c_q = x if w.W_DQ is None else normed(x @ w.W_DQ, w.q_norm, g.norm_eps)
+    c_kv = normed(x @ w.W_DKV, w.kv_norm, g.norm_eps)
+    k_rope = turned(x @ w.W_KR, g.rope_theta).expand(g.n_heads, -1, -1)
+    q_rope = turned(einsum("sd,hdr->hsr", c_q, w.W_QR), g.rope_theta)
+    q = torch.cat([einsum("sd,hdn->hsn", c_q, w.W_UQ), q_rope], -1)
+    k = torch.cat([einsum("sc,hcn->hsn", c_kv, w.W_UK), k_rope], -1)
+    return q, k, einsum("sc,hcv->hsv", c_kv, w.W_UV)
+
+
+def plain_model(weights, token_ids):
+    """Scores, probabilities and outputs of every layer, and logits, at every token."""
+    x, eps, layers = weights.embedding[token_ids], weights.geometry.norm_eps, []
+    future = torch.ones(len(token_ids), len(token_ids), dtype=torch.bool).triu(1)
+    for block in weights.blocks:
+        q, k, v = heads_of(block.attention, normed(x, block.attn_norm, eps))
+        scores = einsum("hqn,hkn->hqk", q, k) / q.shape[-1] ** 0.5
+        probs = scores.masked_fill(future, -torch.inf).softmax(-1)
+        out = einsum("hqk,hkv,hvd->qd", probs, v, block.attention.W_O)
+        layers.append((scores, probs, out))
+        x = x + out
+        h = normed(x, block.mlp_norm, eps)
+        gate = h @ block.W_gate
+        x = x + (gate * gate.sigmoid() * (h @ block.W_up)) @ block.W_down
+    scores, probs, outs = (torch.stack(parts) for parts in zip(*layers, strict=True))
+    return scores, probs, outs, normed(x, weights.final_norm, eps) @ weights.embedding.T
+
+
+def uneven(weights):
+    """Gains and eps that matter, each another."""
+    generator = torch.Generator().manual_seed(1)
+
+    def gain():
+        return 1 + 0.5 * torch.rand(weights.embedding.shape[1], generator=generator)
+
+    geometry = replace(weights.geometry, norm_eps=0.2)
+    blocks = []
+    for block in weights.blocks:
+        g = block.attention.geometry
+        if not isinstance(g, GQAGeometry):
+            g = replace(g, norm_eps=0.3, rope_theta=50.0)
+            geometry = replace(geometry, attention=g)
+        attention = replace(block.attention, geometry=g)
+        blocks.append(replace(block, attn_norm=gain(), mlp_norm=gain(), attention=attention))
+    return replace(weights, geometry=geometry, blocks=tuple(blocks), final_norm=gain())
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"heads": 4, "qk_rope_head_dim": 0, "q_lora_rank": 20},
+        {"v_head_dim": 6, "qk_nope_head_dim": 5, "qk_rope_head_dim": 2},
+        {"heads": 1, "latent": 1, "layers": 1},
+    ],
+)
+def test_a_run_records_what_a_plain_model_computes(change_weights, mechanism, shape):
+    used = []
+    change_weights(lambda weights: used.append(uneven(weights)) or used[-1])
+    shape = {"max_new_tokens": 3, "temperature": 0.5, "dtype": "float64"} | shape
+    run = small("The little fox", left=mechanism, right=mechanism, **shape)
+    scores, probs, _, logits = plain_model(used[0].to(torch.float64, "cpu"), ids(run)[:-1])
+    top = (logits / 0.5).softmax(-1).topk(CANDIDATES)
     for side in run.sides():
-        worst = []
         for step in range(run.n_steps):
-            probs, scores = side.probs.row(step), side.scores.row(step)
-            assert probs.shape == scores.shape == (LAYERS, 3, step + 1)
-            shifted = np.exp(scores - scores.max(-1, keepdims=True))
-            worst.append(np.abs(shifted / shifted.sum(-1, keepdims=True) - probs).max())
-        assert max(worst) < 1e-6
+            seen = step + 1
+            rows = (side.scores.row(step), scores), (side.probs.row(step), probs)
+            for ours, theirs in rows:
+                assert ours == pytest.approx(theirs[:, :, step, :seen].numpy(), abs=1e-5)
+        assert side.top_probs == pytest.approx(top.values.numpy(), abs=1e-6)
+        likely = [[stories_tokenizer().texts[i] for i in row] for row in top.indices.tolist()]
+        assert [list(row) for row in side.top_text] == likely
+    assert run.max_abs_diff == 0
+    assert run.same_tokens
 
 
-def test_candidates_are_sorted_probabilities_of_the_next_token():
-    run = small(temperature=0.5)
-    for side in run.sides():
-        assert side.top_probs.shape == (run.n_steps, CANDIDATES)
-        assert all(len(texts) == CANDIDATES for texts in side.top_text)
-        assert (np.diff(side.top_probs) <= 0).all()
-        assert ((side.top_probs > 0) & (side.top_probs <= 1)).all()
-        assert (side.top_probs.sum(1) <= 1 + 1e-6).all()
+@pytest.mark.parametrize("layer", range(LAYERS))
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_differences_are_the_largest_over_all_layers_and_heads(change_weights, layer, factor):
+    used = []
+
+    def one_head_asks_otherwise(weights):
+        blocks = list(weights.blocks)
+        asked = blocks[layer].attention.W_UQ.clone()
+        asked[1] *= factor
+        attention = replace(blocks[layer].attention, W_UQ=asked)
+        blocks[layer] = replace(blocks[layer], attention=attention)
+        used.extend([weights, replace(weights, blocks=tuple(blocks))])
+        return used[-1]
+
+    change_weights(lambda weights: weights, one_head_asks_otherwise)
+    run = small(dtype="float64")
+    sides = [plain_model(w.to(torch.float64, "cpu"), ids(run)[:-1]) for w in used]
+    scores, probs, outs, logits = (a - b for a, b in zip(*sides, strict=True))
+    for step, found in enumerate(run.differences):
+        seen = slice(step + 1)
+        gaps = scores[:, :, step, seen], probs[:, :, step, seen], outs[:, step], logits[step]
+        assert found == pytest.approx([gap.abs().max().item() for gap in gaps])
+    assert run.max_abs_diff == run.differences.max() > 0.01
 
 
 def test_temperature_zero_takes_the_likeliest_token():
@@ -175,26 +299,119 @@ def test_temperature_zero_takes_the_likeliest_token():
     assert texts(small(temperature=0.0, max_new_tokens=2)) == texts(run)[:-2]
 
 
-def test_top_k_of_one_is_greedy():
-    assert texts(small(temperature=1.0, top_k=1)) == texts(small(temperature=0.0))
+# A model that says what a table says: the logits of the next token by the last one alone
 
 
-def test_top_k_bounds_the_choice():
-    run = small(temperature=5.0, top_k=4, max_new_tokens=20)
-    chosen = texts(run)[run.prompt_len :]
-    for text, likely in zip(chosen, run.left.top_text[run.prompt_len - 1 :], strict=True):
-        assert text in likely[:4]
+def says(table):
+    """Weights under which token `b` follows `a` with logit table[a][b]; all other logits are 0."""
+    known = sorted({*table, *(b for row in table.values() for b in row)})
+    ids, n = [stories_tokenizer().texts.index(text) for text in known], len(known)
+    logits = torch.tensor([[table.get(a, {}).get(b, 0.0) for b in known] for a in known])
+    squares = logits.square().sum(1)
+
+    def change(weights):
+        embedding, (block,) = torch.zeros_like(weights.embedding), weights.blocks
+        enter, leave = torch.zeros_like(block.W_up), torch.zeros_like(block.W_down)
+        embedding[ids, range(n)] = 1
+        enter[range(n), range(n)] = 1e4  # beside this the token itself no longer counts
+        leave[:n, :n], leave[:n, -1] = logits, (squares.max() - squares).sqrt()  # equally long
+        silent = replace(block.attention, W_O=torch.zeros_like(block.attention.W_O))
+        block = replace(block, attention=silent, W_gate=enter, W_up=enter, W_down=leave)
+        norm = (
+            torch.ones_like(weights.final_norm) * (squares.max() / len(weights.final_norm)) ** 0.5
+        )
+        return replace(weights, embedding=embedding, blocks=(block,), final_norm=norm)
+
+    return change
 
 
-def test_sampling_follows_the_probabilities():
-    logits = torch.full((2048,), -torch.inf)
-    logits[[3, 5]] = torch.tensor([0.2, 0.8]).log()
-    settings = Settings(PROMPT, temperature=1.0, top_k=0)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(2000, 2048, generator=generator, dtype=torch.float64)
-    chosen = [Sampler(settings, 2048).choose(logits, row) for row in noise]
-    assert set(chosen) == {3, 5}
-    assert abs(chosen.count(5) / 2000 - 0.8) < 0.03
+def always(**shares):
+    """A table that gives every token these shares, whichever of them came last."""
+    logits = {text: 100 + log(share) for text, share in shares.items()}
+    return dict.fromkeys(["a", *shares], logits)
+
+
+ONE_LAYER = {"source": "synthetic", "heads": 1, "latent": 1, "layers": 1, "device": "cpu"}
+ONE_LAYER |= {"dtype": "float64"}
+
+
+def written(table, change_weights, **settings):
+    change_weights(says(table))
+    return generate(Settings("a", **(ONE_LAYER | settings)))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "share"), [(1.0, 0.5), (2.0, 0.5**0.5 / (0.5**0.5 + 10 * 0.05**0.5))]
+)
+def test_sampling_follows_the_probabilities(change_weights, temperature, share):
+    # One of eleven, for with two outcomes noise of the other sign gives the same shares.
+    table = always(b=0.5, **dict.fromkeys("cdefghijkl", 0.05))
+    asked = {"temperature": temperature, "top_k": 0, "max_new_tokens": 100}
+    text = "".join(written(table, change_weights, seed=seed, **asked) for seed in range(4))
+    assert set(text) == set("bcdefghijkl")
+    assert text.count("b") / 400 == pytest.approx(share, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "shares"),
+    [
+        (1.0, (0.6, 0.3, 0.1)),
+        (0.5, (0.36 / 0.46, 0.09 / 0.46, 0.01 / 0.46)),
+        (0.0, (0.6, 0.3, 0.1)),
+    ],
+)
+def test_candidates_are_likely_as_the_temperature_says(change_weights, temperature, shares):
+    change_weights(says(always(b=0.6, c=0.3, d=0.1)))
+    run = decode("a", max_new_tokens=2, temperature=temperature, **ONE_LAYER)
+    for side in run.sides():
+        for step in range(run.n_steps):
+            first = side.candidates(step)[:3]
+            assert [text for text, _ in first] == ["b", "c", "d"]
+            assert [share for _, share in first] == pytest.approx(shares, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "letters"), [(1, "b"), (2, "bc"), (3, "bcd"), (4, "bcdef"), (5, "bcdef")]
+)
+def test_top_k_keeps_so_many_tokens_and_those_that_tie_with_the_last(
+    change_weights, top_k, letters
+):
+    table = always(b=0.3, c=0.25, d=0.2, e=0.125, f=0.125)
+    text = written(table, change_weights, temperature=5.0, top_k=top_k, max_new_tokens=40)
+    assert set(text) == set(letters)
+
+
+LINE = {"a": {"b": 9.0}, "b": {"c": 9.0}, "c": {"d": 9.0}, "d": {"e": 9.0}}
+
+
+def test_end_of_text_ends_the_run(change_weights):
+    table = LINE | {"c": {END_OF_TEXT: 9.0}, END_OF_TEXT: {"e": 9.0}}
+    assert written(table, change_weights, temperature=0.0, max_new_tokens=6) == "bc"
+    run = decode("a", temperature=0.0, max_new_tokens=6, **ONE_LAYER)
+    assert texts(run) == ["a", "b", "c", END_OF_TEXT]
+    assert run.text == "bc"
+    assert run.n_steps == len(run.differences) == 3
+    for side in run.sides():
+        lengths = {len(x) for x in (side.cache_bytes, side.time_us, side.top_text, side.top_probs)}
+        assert lengths == {3}
+        assert side.cells.data.shape[1] == 3
+        assert list(side.probs.steps) == list(side.scores.steps) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("after", ["a", "b", "c", "d", None])
+def test_tokens_are_the_same_where_every_choice_is(change_weights, after):
+    change_weights(says(LINE), says(LINE | ({after: {"x": 9.0}} if after else {})))
+    run = decode("a", temperature=0.0, max_new_tokens=4, **ONE_LAYER)
+    assert run.text == "bcde"
+    assert run.same_tokens == (after is None)
+
+
+@pytest.mark.parametrize("mechanism", ["mla_expanded", "recompute", "mqa"])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_text_by_itself_is_that_of_a_whole_run(mechanism, temperature):
+    asked = {"layers": 2, "temperature": temperature, "max_new_tokens": 12, "seed": 4}
+    s = Settings(PROMPT, left=mechanism, **(ONE_LAYER | asked))
+    assert generate(s) == decode(s).text
 
 
 def test_a_seed_gives_one_run_and_another_seed_another():
@@ -202,21 +419,6 @@ def test_a_seed_gives_one_run_and_another_seed_another():
     assert texts(first) == texts(again) != texts(other)
     assert np.array_equal(first.left.probs.data, again.left.probs.data)
     assert np.array_equal(first.right.cells.data, again.right.cells.data)
-
-
-def test_end_of_text_ends_the_run(monkeypatch):
-    end = stories_tokenizer().end
-    script = iter([11, 11, 12, 12, end, end])
-    monkeypatch.setattr(Sampler, "choose", lambda *_: next(script))
-    run = small(max_new_tokens=6)
-    assert [token.id for token in run.tokens[run.prompt_len :]] == [11, 12, end]
-    assert run.n_steps == run.prompt_len + 2
-    for side in run.sides():
-        assert len(side.cache_bytes) == run.n_steps
-        assert side.cells.data.shape[1] == run.n_steps
-        assert side.probs.keeps(run.n_steps - 1)
-        assert not side.probs.keeps(run.n_steps)
-    assert END_OF_TEXT not in run.text
 
 
 def test_progress_is_told_and_may_stop_the_run():
@@ -231,15 +433,6 @@ def test_progress_is_told_and_may_stop_the_run():
         small(on_step=stop)
 
 
-def test_new_tokens_past_the_context_are_clamped_and_said(monkeypatch):
-    monkeypatch.setattr(sources, "SYNTHETIC_CONTEXT", len(PROMPT_IDS) + 4)
-    run = small(max_new_tokens=len(PROMPT_IDS) + 4)
-    assert len(run.tokens) == len(PROMPT_IDS) + 4
-    asked = len(PROMPT_IDS) + 4
-    note = f"{asked} new tokens asked, 4 fit the context of {asked}."
-    assert run.notes == (note,)
-
-
 def test_a_run_that_fits_has_no_notes():
     assert small().notes == ()
 
@@ -248,6 +441,7 @@ def test_dropped_attention_is_said(monkeypatch):
     monkeypatch.setattr(recorder, "kept_steps", partial(kept_steps, limit=20_000))
     run = small(max_new_tokens=30)
     kept = run.left.probs.steps
+    assert list(kept) == kept_steps(run.n_steps, LAYERS, 3, 20_000)
     assert len(kept) < run.n_steps
     assert run.notes == (
         f"To bound memory, attention is kept at {len(kept)} of {run.n_steps} steps:"
@@ -273,30 +467,70 @@ def test_a_run_is_read_only(right):
     assert all(not array.flags.writeable for array in arrays)
 
 
-def test_flops_come_from_the_ledger():
-    run = small()
-    ledger = run.right.operations(4)
-    assert run.right.flops(4) == LAYERS * sum(op.flops for op in ledger)
+def test_operations_are_those_of_a_step_by_hand():
+    run = small(dtype="bfloat16", heads=3, latent=12)
+    for side in run.sides():
+        score, context = (op for op in side.operations(4) if op.name in ("score", "context"))
+        assert score.columns == context.inner == side.probs.row(4).shape[-1] == 5
+    # Query 128 to 3 48, latent 128 to 12 + 16, expansion 12 to 3 64, scores and context over five
+    # tokens, output 3 32 to 128.
+    weights = 128 * 3 * 48 + 128 * 28 + 12 * 3 * 64 + 3 * 32 * 128
+    assert run.left.flops(4) == LAYERS * 2 * (weights + 5 * 3 * (48 + 32))
+    assert run.right.flops(4) == LAYERS * 2 * (weights + 5 * 3 * (28 + 12))
+    score = next(op for op in run.left.operations(4) if op.name == "score")
+    assert score.bytes_read == 2 * 3 * (48 + 48 * 5)
+
+
+def test_times_are_those_of_attention_in_each_layer(monkeypatch):
+    # The k-th look at the clock sees k^2 microseconds, so the i-th attention lasts
+    # (2 i + 1)^2 - (2 i)^2 = 4 i + 1. Each side warms up over all layers before the first step.
+    ticks = count()
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(ticks) ** 2 * 1000)
+    run = small(layers=3, max_new_tokens=2)
+    first = 2 * 3 + 6 * np.arange(run.n_steps)[:, None] + np.arange(3)
+    assert np.array_equal(run.left.time_us, 4 * first + 1)
+    assert np.array_equal(run.right.time_us, 4 * (first + 3) + 1)
+
+
+def test_a_run_says_what_was_asked():
+    asked = {"left": "mqa", "right": "mla_merged", "dtype": "bfloat16", "temperature": 0.25}
+    run = small(**asked)
+    assert (run.left.mechanism, run.right.mechanism) == ("mqa", "mla_merged")
+    assert (run.dtype, run.temperature) == ("bfloat16", 0.25)
+    assert (run.prompt, run.source, run.device) == (PROMPT, "synthetic", "cpu")
+    assert (run.n_layers, run.model["n_kv_heads"], run.model["head_dim"]) == (2, 1, 32)
+
+
+def test_a_random_model_that_is_not_asked_otherwise():
+    run = decode("a", source="synthetic", max_new_tokens=1, device="cpu")
+    assert run.model == {
+        "name": "synthetic",
+        "n_layers": 5,
+        "d_ff": 256,
+        "vocab_size": 2048,
+        "context": 8192,
+        "d_model": 128,
+        "n_heads": 8,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "kv_lora_rank": 32,
+        "q_lora_rank": None,
+        "rope_theta": 10000.0,
+        "norm_eps": 1e-6,
+        "softmax_scale_override": None,
+    }
+    own = (
+        Settings(source="synthetic", heads=6, v_head_dim=20, left="gqa")
+        .side("left")
+        .geometry.attention
+    )
+    assert own == GQAGeometry(128, 6, 2, 20)
 
 
 def test_a_settings_record_decodes_as_its_keywords_do():
     keywords = {"source": "synthetic", "layers": 1, "max_new_tokens": 3, "device": "cpu"}
     assert texts(decode(Settings(PROMPT, **keywords))) == texts(decode(PROMPT, **keywords))
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"qk_rope_head_dim": 0},
-        {"q_lora_rank": 20},
-        {"v_head_dim": 7, "qk_nope_head_dim": 5, "qk_rope_head_dim": 2},
-        {"heads": 1, "latent": 1, "layers": 1},
-    ],
-)
-def test_odd_geometries_agree(shape):
-    run = small(dtype="float64", max_new_tokens=3, **shape)
-    assert run.max_abs_diff < 1e-10
-    assert run.same_tokens
 
 
 @pytest.mark.parametrize(
@@ -334,10 +568,13 @@ REFUSED = [
     ({"temperature": float("nan")}, "temperature: expected a number from 0 to 100, got nan"),
     ({"temperature": float("inf")}, "temperature: expected a number from 0 to 100, got inf"),
     ({"temperature": -0.1}, "temperature: expected a number from 0 to 100, got -0.1"),
+    ({"temperature": 100.1}, "temperature: expected a number from 0 to 100, got 100.1"),
     ({"top_k": -1}, "top_k: expected a whole number from 0 to 2048, got -1"),
     ({"top_k": 2049}, "top_k: expected a whole number from 0 to 2048, got 2049"),
-    ({"max_new_tokens": 0}, "max_new_tokens: expected a whole number from 1 .*, got 0"),
+    ({"max_new_tokens": 0}, "max_new_tokens: expected a whole number from 1 to 8192, got 0"),
+    ({"max_new_tokens": 8193}, "max_new_tokens: expected a whole number from 1 to 8192, got 8193"),
     ({"seed": -1}, "seed: expected a whole number from 0 .*, got -1"),
+    ({"seed": 2**63}, "seed: expected a whole number from 0 .*, got 9223372036854775808"),
     ({"latent": 65536, "heads": 1024, "layers": 256}, r"geometry: expected one that fits .* GiB"),
 ]
 
@@ -354,27 +591,82 @@ def test_cuda_is_refused_where_it_is_absent():
         small(device="cuda")
 
 
-def test_memory_is_measured_before_anything_is_made(monkeypatch):
-    def never(*_):
-        raise AssertionError("weights were made")
-
-    monkeypatch.setattr(decode_room, "free_bytes", lambda _: TRACE_BYTES)
-    monkeypatch.setattr(SideModel, "load", never)
-    with pytest.raises(ValueError, match=r"expected one that fits 0.1 GiB of free memory, got .*"):
-        small()
+# The model of `small` by hand: attention takes 128 3 48 weights for queries, 128 (12 + 16) for the
+# latent, 12 gains, 12 3 64 for expansion and 3 32 128 for output; MQA 128 32 (3 + 1) for queries
+# and keys, and as many for values and output. Feed-forward and gains take 3 128 256 + 2 128 a
+# layer, embedding and last gain 2048 128 + 128.
+MLA_PARAMS = 262_272 + 2 * (98_560 + 18_432 + 3_584 + 12 + 2_304 + 12_288)
+MQA_PARAMS = 262_272 + 2 * (98_560 + 2 * 128 * 32 * 4)
 
 
-def test_overflow_in_half_precision_is_said(monkeypatch):
-    made = SideModel.load
+@pytest.mark.parametrize(
+    ("left", "right", "params", "elems"),
+    [
+        ("mla_expanded", "mla_absorbed", 2 * MLA_PARAMS, 3 * (48 + 32) + 28),
+        ("mqa", "recompute", MQA_PARAMS + MLA_PARAMS, 2 * 32),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
+def test_memory_is_asked_for_before_anything_is_made(
+    monkeypatch, left, right, params, elems, dtype, size
+):
+    # The trace, weights in float32 and in their dtype, and caches of 2 layers at twice their size,
+    # since rows double; all that within four fifths of what is free.
+    n_steps = len(PROMPT_IDS) + 500 - 1
+    needed = 2**27 + params * (4 + size) + 2 * elems * 2 * n_steps * size
 
-    def large(geometry, seed):
-        weights = made(geometry, seed)
-        return replace(weights, final_norm=weights.final_norm * 3e4)
+    def made(*_):
+        raise InterruptedError
 
-    monkeypatch.setattr(SideModel, "load", large)
-    with pytest.raises(ValueError, match="dtype: expected one that holds .*float16.* overflowed"):
+    monkeypatch.setattr(SideModel, "load", made)
+    asked = {"left": left, "right": right, "dtype": dtype, "max_new_tokens": 500}
+    for free, refused in (
+        (needed * 5 // 4 - 1, ValueError),
+        (needed * 5 // 4 + 1, InterruptedError),
+    ):
+        monkeypatch.setattr(decode_room, "free_bytes", lambda _, free=free: free)
+        with pytest.raises(refused, match=r"expected .* 0.2 GiB of free memory, got .* 0.1 GiB|^$"):
+            small(**asked)
+
+
+def test_free_memory_is_what_the_system_says_is_available(monkeypatch):
+    lines = "MemTotal: 900 kB\nMemFree: 200 kB\nMemAvailable: 700 kB\nBuffers: 5 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda _: lines)
+    assert free_bytes("cpu") == 700 * 1024
+    monkeypatch.setattr(Path, "read_text", lambda _: "MemTotal: 900 kB\n")
+    assert free_bytes("cpu") > 2**60
+
+
+def overflowing_at(token_id):
+    """In float16, logits past 65504 once this token is fed."""
+
+    def change(weights):
+        embedding = torch.zeros_like(weights.embedding)
+        embedding[token_id, 0] = 6e4
+        return replace(weights, embedding=embedding)
+
+    return change
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_overflow_in_half_precision_is_said_with_its_step(change_weights, side):
+    changes = [overflowing_at(PROMPT_IDS[3]), lambda weights: weights]
+    change_weights(changes[side], changes[1 - side])
+    words = (
+        "dtype: expected one that holds this model's numbers, got float16,"
+        " which overflowed at step 3 .try bfloat16 or float32."
+    )
+    with pytest.raises(ValueError, match=words):
         small(dtype="float16")
     assert small(dtype="bfloat16").n_steps > 0
+
+
+def test_a_text_by_itself_says_where_it_overflows(change_weights):
+    change_weights(overflowing_at(PROMPT_IDS[-1]))
+    asked = {"dtype": "float16", "max_new_tokens": 3}
+    last = len(PROMPT_IDS) - 1
+    with pytest.raises(ValueError, match=f"got float16, which overflowed at step {last} "):
+        generate(Settings(PROMPT, **(ONE_LAYER | asked)))
 
 
 # The trained source, by a tiny file of the same form
@@ -396,6 +688,8 @@ TRAINED_REFUSED = [
     ({"latent": 3}, "latent: expected a whole number from 4 to 64, got 3"),
     ({"latent": 65}, "latent: expected a whole number from 4 to 64, got 65"),
     ({"qk_nope_head_dim": 8}, "qk_nope_head_dim: expected 6 for the trained model, got 8"),
+    ({"qk_rope_head_dim": 2}, "qk_rope_head_dim: expected 4 for the trained model, got 2"),
+    ({"v_head_dim": 6}, "v_head_dim: expected 5 for the trained model, got 6"),
     ({"q_lora_rank": 8}, "q_lora_rank: expected none for the trained model, got 8"),
     ({"layers": 7}, "layers: expected 2 for the trained model, got 7"),
 ]
@@ -418,10 +712,20 @@ def test_trained_source_takes_its_own_dims(tiny_trained):  # noqa: ARG001
     assert run.n_layers == 2
 
 
-def test_a_prompt_of_all_but_one_token_leaves_room_for_one(tiny_trained):  # noqa: ARG001
-    run = tiny(prompt="a" + " a" * 22, max_new_tokens=5)
-    assert (run.prompt_len, len(run.tokens)) == (23, 24)
-    assert run.notes == ("5 new tokens asked, 1 fit the context of 24.",)
+@pytest.mark.parametrize(
+    ("prompt_len", "asked", "got"), [(23, 5, 1), (23, 1, 1), (22, 3, 2), (22, 2, 2), (1, 24, 23)]
+)
+def test_new_tokens_fill_the_context_and_no_more(tiny_trained, prompt_len, asked, got):  # noqa: ARG001
+    prompt = "a" + " a" * (prompt_len - 1)
+    run = tiny(prompt=prompt, max_new_tokens=asked)
+    assert (run.prompt_len, len(run.tokens)) == (prompt_len, prompt_len + got)
+    note = f"{asked} new tokens asked, {got} fit the context of 24."
+    assert run.notes == ((note,) if got < asked else ())
+
+
+def test_a_prompt_as_long_as_the_context_leaves_no_room(tiny_trained):  # noqa: ARG001
+    with pytest.raises(ValueError, match=r"expected at most 23 tokens \(context 24\), got 24"):
+        tiny(prompt="a" + " a" * 23)
 
 
 # The shipped model

@@ -1,6 +1,7 @@
 import gzip
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from mla_viz.findings.evaluate import evaluate, score_stories, windows
 from mla_viz.findings.scores import load_grid
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
-from tests.conftest import trained_weights
+from tests.conftest import TOKENIZER, trained_weights
 
 STORY = "Once upon a time there was a little dog. The dog liked to run. "
 
@@ -35,20 +36,38 @@ def test_windows_overlap_by_half():
     ]
 
 
-def test_one_short_story_by_hand(tiny_trained):
+STORIES = ["Ann saw a 🦊. Ann saw a 🦊. " + STORY * 3, "A dog ran. ¡Olé!"]
+
+
+def nats_of(model, ids, pos):
+    """Loss of one token: in the first window of 25 tokens, or in the one 12, 24, ... further on."""
+    start = 0 if pos <= 24 else 12 * math.ceil((pos - 24) / 12)
+    with torch.no_grad():
+        logits = model(torch.tensor([ids[start:pos]]))[0, -1]
+    return -logits.double().log_softmax(-1)[ids[pos]].item()
+
+
+def test_two_stories_by_hand(tiny_trained):
     tokenizer = stories_tokenizer()
     end = tokenizer.end
-    ids = torch.tensor([[end, *tokenizer.encode(STORY.strip()), end]])
-    with torch.no_grad():
-        logits = tiny_trained(ids[:, :-1])[0]
-    nats = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
+    repeated, novel, progress = [], [], []
+    for story in STORIES:
+        ids = [end, *tokenizer.encode(story), end]
+        pairs = list(pairwise(ids))
+        for pos in range(1, len(ids)):
+            seen_before = pairs[pos - 1] in pairs[: pos - 1]
+            (repeated if seen_before else novel).append(nats_of(tiny_trained, ids, pos))
+    weights = trained_weights(8, 64)
     score = score_stories(
-        trained_weights(8, 64), "mla_absorbed", [STORY.strip()], stories_tokenizer()
+        weights, "mla_absorbed", STORIES, tokenizer, lambda *done: progress.append(done)
     )
-    assert score.tokens == ids.shape[1] - 1
-    assert score.nats_per_token == pytest.approx(nats.item(), rel=1e-5)
-    bits = score.nats_per_token * score.tokens / math.log(2)
-    assert score.bits_per_byte == pytest.approx(bits / len(STORY.strip()))
+    nats, n_bytes = sum(repeated) + sum(novel), sum(len(story.encode()) for story in STORIES)
+    assert score.tokens == len(repeated) + len(novel) > 60
+    assert score.nats_per_token == pytest.approx(nats / score.tokens, rel=1e-5)
+    assert score.bits_per_byte == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
+    assert score.repeated == pytest.approx(sum(repeated) / len(repeated), rel=1e-5)
+    assert score.novel == pytest.approx(sum(novel) / len(novel), rel=1e-5)
+    assert progress == [(1, 2), (2, 2)]
 
 
 @pytest.mark.usefixtures("tiny_trained")
@@ -65,6 +84,27 @@ def test_mechanisms_and_compression_do_not_change_the_score(tmp_path):
     assert scores[0].nats_per_token == pytest.approx(scores[1].nats_per_token, rel=1e-5)
 
 
+@pytest.mark.usefixtures("tiny_trained")
+def test_a_setting_is_the_whole_model_where_it_is_left_out(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text(STORY)
+    for asked, sizes in (
+        ({}, (8, 64)),
+        ({"heads": 3}, (3, 64)),
+        ({"latent": 10}, (8, 10)),
+        ({"heads": 3, "latent": 10}, (3, 10)),
+    ):
+        expected = score_stories(
+            trained_weights(*sizes), "mla_absorbed", [STORY.strip()], TOKENIZER
+        )
+        assert evaluate(file, **asked) == expected
+    wide = evaluate(file, dtype="float64").nats_per_token
+    assert 1e-9 < abs(wide - evaluate(file).nats_per_token) < 1e-5
+    for asked, words in (({"heads": 0}, "heads: .*, got 0"), ({"latent": 0}, "latent: .*, got 0")):
+        with pytest.raises(ValueError, match=words):
+            evaluate(file, **asked)
+
+
 @pytest.mark.usefixtures("shipped")
 def test_the_shipped_grid_is_that_of_the_shipped_weights():
     corpus = os.environ.get("MLA_VIZ_CORPUS")
@@ -75,9 +115,7 @@ def test_the_shipped_grid_is_that_of_the_shipped_weights():
     grid = load_grid()
     stories = read_stories(Path(corpus) / "stories_val.txt.gz")[: grid.stories]
     for heads, latent in ((8, 64), (8, 32), (1, 4)):
-        score = score_stories(
-            trained_weights(heads, latent), "mla_expanded", stories, stories_tokenizer()
-        )
+        score = score_stories(trained_weights(heads, latent), "mla_expanded", stories, TOKENIZER)
         assert score.tokens == grid.tokens
         assert score.nats_per_token == pytest.approx(grid.loss(heads, latent), abs=1e-3)
 

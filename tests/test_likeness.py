@@ -1,11 +1,23 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mla_viz.findings.likeness import head_likeness, linear_cka, mean_cka
+from mla_viz.config import GQAGeometry, ModelGeometry
+from mla_viz.findings import recall
+from mla_viz.findings.likeness import Likeness, head_likeness, linear_cka, mean_cka
 from mla_viz.findings.recall import NAMES, name_recall, recall_items
-from mla_viz.model.weights import load_weights
+from mla_viz.model.decoder import Decoder
+from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.model.weights import load_weights, random_weights
 from mla_viz.shipped import member_weights
 from tests.conftest import TOKENIZER
+
+END = stories_tokenizer().end
+
+
+def begun(text):
+    return [END, *stories_tokenizer().encode(text)]
 
 
 def random(*shape, seed=0):
@@ -35,6 +47,9 @@ def test_mean_cka_by_hand():
 STORIES = ["The cat sat on a mat and ran away with the big red ball.", "A dog. The dog ran."]
 
 
+LONG = "Once upon a time there was a pig who went to the park and saw a bird. " * 6
+
+
 @pytest.mark.usefixtures("small_family")
 def test_shared_keys_are_alike_and_own_keys_are_not():
     found = {
@@ -47,6 +62,35 @@ def test_shared_keys_are_alike_and_own_keys_are_not():
     assert found["mla-8"].content_keys < found["mla-8"].keys
 
 
+def keys_and_values(weights, mechanism, copies):
+    """Each layer's keys and values over all stories, a copy for each query head."""
+    layers = [([], []) for _ in weights.blocks]
+    for story in (*STORIES, LONG):
+        decoder = Decoder(weights, mechanism)
+        decoder.feed(torch.tensor(begun(story)[:64]))
+        for (keys, values), cache in zip(layers, decoder.caches, strict=True):
+            keys.append(cache.k.double())
+            values.append(cache.v.double())
+    return [[torch.cat(x, 1).repeat_interleave(copies, 0) for x in layer] for layer in layers]
+
+
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize(
+    ("name", "mechanism", "copies"), [("mha", "mha", 1), ("gqa-2", "gqa", 2), ("mla-8", None, 1)]
+)
+def test_likeness_is_the_mean_over_layers_of_what_is_cached(name, mechanism, copies):
+    assert len(begun(LONG)) > 64
+    weights = load_weights(member_weights(name))
+    layers = keys_and_values(weights, mechanism or "mla_expanded", copies)
+    keys, content, values = (
+        sum(map(mean_cka, part)) / 2
+        for part in zip(*((k, k[..., :8], v) for k, v in layers), strict=True)
+    )
+    found = head_likeness(weights, [*STORIES, LONG], TOKENIZER)
+    expected = Likeness(keys, None if mechanism else content, values)
+    assert vars(found) == pytest.approx(vars(expected))
+
+
 def test_recall_prompts_are_fair():
     items = recall_items()
     assert len(set(items)) == len(items) == 120
@@ -56,6 +100,45 @@ def test_recall_prompts_are_fair():
         assert not prompt.endswith(" ")
     counts = [sum(answer == name for _, answer in items) for name in NAMES]
     assert set(counts) == {12}
+    assert len(set(map(distance, items))) == len(NAMES) - 1
+    assert items[0] == (
+        "Lily was a little fox. Tim was a big bear. One day the big bear was hungry."
+        " The bear's name was Tim. The fox's name was",
+        "Lily",
+    )
+
+
+def distance(item):
+    """Places from the answer to the other name of its prompt, around the list."""
+    prompt, answer = item
+    (other,) = (name for name in NAMES if name in prompt and name != answer)
+    return (NAMES.index(other) - NAMES.index(answer)) % len(NAMES)
+
+
+@pytest.mark.parametrize("knows", [0, 3, 120])
+def test_recall_is_the_share_of_prompts_whose_name_is_the_likeliest(monkeypatch, knows):
+    fed = []
+
+    class Told:
+        """In place of a decoder: knows the first answers, and says Tom to the others."""
+
+        def __init__(self, *_):
+            pass
+
+        def feed(self, tokens):
+            name = recall_items()[len(fed)][1] if len(fed) < knows else "Tom"
+            fed.append(tokens.tolist())
+            logits = torch.zeros(len(tokens), 2048)
+            logits[-1, begun(f" {name}")[1]] = 1
+            logits[-1, begun(" the")[1]] = 2  # no name, and likelier
+            logits[:-1, begun(" Anna")[1]] = 3  # before the end
+            return SimpleNamespace(logits=logits)
+
+    monkeypatch.setattr(recall, "Decoder", Told)
+    weights = random_weights(ModelGeometry("", GQAGeometry(4, 1, 1, 2), 1, 1, 2048, 9), 0)
+    others = sum(answer == "Tom" for _, answer in recall_items()[knows:])
+    assert name_recall(weights, "mha", TOKENIZER) == (knows + others) / 120
+    assert fed == [begun(prompt) for prompt, _ in recall_items()]
 
 
 @pytest.mark.usefixtures("small_family")

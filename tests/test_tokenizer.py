@@ -52,6 +52,7 @@ def test_part_of_a_character_shows_as_hex():
 def test_every_token_of_the_vocabulary_can_be_shown():
     assert TOKENIZER.size == VOCAB_SIZE
     texts = [TOKENIZER.text_of(i) for i in range(VOCAB_SIZE)]
+    assert TOKENIZER.texts == tuple(texts)
     assert all(texts)
     assert all(text.isprintable() or text.isascii() or text.isspace() for text in texts)
 

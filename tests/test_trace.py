@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mla_viz.run import trace
 from mla_viz.run.trace import (
     CELL_BYTES,
     TRACE_BYTES,
@@ -44,6 +45,22 @@ def test_past_the_bound_the_last_steps_stay_whole_and_the_others_thin_out():
     assert (gaps[: -tail - 1] == thin).all()
     assert (gaps[-tail + 1 :] == 1).all()
     assert 4 << 20 < bytes_of(kept[-tail:], 5, 8) <= 5 << 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [
+        (880, list(range(10))),  # 16 (1 + 2 + ... + 10) bytes are all
+        (879, [0, 2, 4, 6, 7, 8, 9]),  # half is 439: 160 + 144 + 128 = 432 are steps 9, 8 and 7
+        (608, [0, 2, 4, 6, 8, 9]),  # half is 304 = 160 + 144; 0, 2, 4, 6 take 16 (1 + 3 + 5 + 7)
+        (606, [0, 3, 6, 9]),  # 303 is less than 304, and 0, 2, 4, 6, 8 take 16 25 = 400
+        (400, [0, 3, 6, 9]),  # 16 (1 + 4 + 7) = 192
+        (300, [0, 5, 9]),  # 0, 4, 8 take 16 (1 + 5 + 9) = 240, 0 and 5 take 16 (1 + 6) = 112
+        (32, [0, 9]),  # half is 16, the first step alone
+    ],
+)
+def test_kept_steps_by_hand(limit, kept):
+    assert kept_steps(10, 1, 1, limit) == kept
 
 
 def test_the_shipped_context_is_kept_whole():
@@ -137,6 +154,21 @@ def test_a_large_cache_is_shown_by_every_kth_token():
     assert cells.every == 2
     assert cells.data.nbytes <= CELL_BYTES
     assert np.abs(values_of(cells) - table[::2]).max() < 1 / 500
+
+
+@pytest.mark.parametrize(
+    ("limit", "every"), [(1000, 1), (28, 1), (27, 2), (14, 2), (13, 3), (4, 7), (1, 28)]
+)
+def test_as_many_tokens_are_shown_as_fit(monkeypatch, limit, every):
+    # Two layers of seven tokens with two elements are 28 bytes. The first layer runs from 0 to 255,
+    # the second from 0 to 510: its byte 1 is 2.
+    monkeypatch.setattr(trace, "CELL_BYTES", limit)
+    table = np.array([[0, 255], [1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 255]], np.float32)
+    cells = quantise_cells([table, 2 * table])
+    assert cells.every == every
+    shown = table[::every].astype(np.uint8)
+    assert np.array_equal(cells.data, [shown, shown])
+    assert np.array_equal(cells.low_high, [[0, 255], [0, 510]])
 
 
 def test_cells_are_read_only():
