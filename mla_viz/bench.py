@@ -13,10 +13,10 @@ import torch
 
 from mla_viz.cost import operations
 from mla_viz.decode import decode
-from mla_viz.figures.payload import pack_run
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.tokenizer import load_tokenizer
 from mla_viz.model.weights import load_trained, synthetic
+from mla_viz.player.payload import pack_run
 from mla_viz.settings import Settings, side_geometry
 
 REPETITIONS = 7

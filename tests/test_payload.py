@@ -5,8 +5,8 @@ import pytest
 
 from mla_viz import trace
 from mla_viz.decode import decode
-from mla_viz.figures import payload
-from mla_viz.figures.payload import pack_run, segments
+from mla_viz.player import payload
+from mla_viz.player.payload import pack_run, segments
 
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 

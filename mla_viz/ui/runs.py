@@ -10,7 +10,7 @@ import torch
 from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.decode import decode
-from mla_viz.figures.payload import pack_run
+from mla_viz.player.payload import pack_run
 from mla_viz.settings import Settings
 
 KEPT_BYTES = 256 << 20

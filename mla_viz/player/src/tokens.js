@@ -1,11 +1,14 @@
 // The token strip: every token of the run as a chip, the current one outlined and kept in view.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
+import { element, setAttribute } from "./dom.js";
+import { plural, shortened, visibleText } from "./words.js";
+
 const CHIP_LENGTH = 32;
 const CHUNK = 64;
 const UNCHUNKED = 256;
 
-function makeTokenStrip(strip, goTo) {
+export function makeTokenStrip(strip, goTo) {
   const state = { strip, chips: [], step: -1 };
   strip.addEventListener("click", (event) => {
     const chip = event.target.closest("[data-pos]");
@@ -21,7 +24,7 @@ function makeTokenStrip(strip, goTo) {
 function loadChips(state, run) {
   const { strip } = state;
   state.step = -1;
-  state.chips = run.tokens.map((token, pos) => makeChip(run, token, pos));
+  state.chips = run.tokens.map((token) => makeChip(run, token));
   const nodes = [...state.chips];
   if (run.prompt_len < nodes.length) nodes.splice(run.prompt_len, 0, makeBoundary());
   strip.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
@@ -37,13 +40,13 @@ function chunked(nodes) {
   });
 }
 
-function makeChip(run, token, pos) {
-  const fed = pos < run.n_steps;
-  const whole = visibleText(token.text);
-  const chip = element("span", `chip ${token.source}`, shortened(whole, CHIP_LENGTH));
-  chip.dataset.pos = pos;
+function makeChip(run, { id, text, pos, source }) {
+  const whole = visibleText(text);
+  const chip = element("span", `chip ${source}`, shortened(whole, CHIP_LENGTH));
+  chip.dataset.pos = String(pos);
+  const fed = pos < run.n_steps ? "" : ", not fed any more";
   const cut = whole.length > CHIP_LENGTH ? ` · ${whole}` : "";
-  chip.title = `token ${pos} · id ${token.id} · ${token.source}${fed ? "" : ", not fed any more"}${cut}`;
+  chip.title = `token ${pos} · id ${id} · ${source}${fed}${cut}`;
   return chip;
 }
 
