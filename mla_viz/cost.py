@@ -38,7 +38,8 @@ class Baseline:
     """A cache that ratios are taken against, for one token and layer."""
 
     label: str
-    detail: str
+    what: str
+    counted: str
     elems: int
 
 
@@ -68,7 +69,8 @@ def baselines(n_heads: int, v_head_dim: int) -> list[Baseline]:
     return [
         Baseline(
             label,
-            f"plain {label} of the same heads: 2·{kv}·{v_head_dim} values a token and layer",
+            f"plain {label} of the same heads",
+            f"2·{kv}·{v_head_dim} values a token and layer",
             2 * kv * v_head_dim,
         )
         for label, kv in unlike
@@ -225,16 +227,6 @@ def operations(
         )
         for line in lines
     ]
-
-
-def shape_text(first: Operation, last: Operation) -> str:
-    """The shapes of an operation at two steps, `t` for what grew: `8×(1×48)·(48×t)`."""
-    sizes = {}
-    for name in ("batch", "rows", "inner", "columns"):
-        a, b = getattr(first, name), getattr(last, name)
-        sizes[name] = str(a) if a == b else "t"
-    times = "" if sizes["batch"] == "1" else f"{sizes['batch']}×"
-    return f"{times}({sizes['rows']}×{sizes['inner']})·({sizes['inner']}×{sizes['columns']})"
 
 
 def _product(

@@ -143,7 +143,10 @@ def test_ratios_of_the_headline():
 )
 def test_baselines(n_heads, expected):
     assert [(b.label, b.elems) for b in baselines(n_heads, 32)] == expected
-    assert all("of the same heads" in b.detail for b in baselines(n_heads, 32))
+    for b in baselines(n_heads, 32):
+        assert b.what == f"plain {b.label} of the same heads"
+        two, heads, width = (int(n) for n in b.counted.split()[0].split("·"))
+        assert two * heads * width == b.elems
 
 
 @given(st.integers(1, 512))

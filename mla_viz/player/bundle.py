@@ -2,16 +2,17 @@
 
 Each module becomes a function of its own scope that returns its exports. It knows the two forms
 that these modules use, `import { a, b as c } from "./x.js";` and `export` before a function, class
-or const, and refuses every other by name.
+or const, and refuses every other by name. Comments stay behind.
 """
 
 import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+COMMENT = re.compile(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
-UNKNOWN = re.compile(r"^(?!\s*(?:/?\*|//)).*\b(?:import|export)\b.*", re.MULTILINE)
+UNKNOWN = re.compile(r".*\b(?:import|export)\b.*")
 
 
 def bundle(entry: str = "player", folder: Path = FOLDER / "src") -> str:
@@ -20,8 +21,7 @@ def bundle(entry: str = "player", folder: Path = FOLDER / "src") -> str:
     Raises:
         ValueError: imports run in a circle, name what is not there, or have an unknown form.
     """
-    exports: dict[str, list[str]] = {}
-    body = _joined(entry, folder, (), exports)
+    body = _joined(entry, folder, (), {})
     return f'const mlaVizPlayer = (() => {{\n"use strict";\n{body}return ${entry};\n}})();\n'
 
 
@@ -31,11 +31,12 @@ def _joined(name: str, folder: Path, trail: tuple[str, ...], exports: dict[str, 
         raise ValueError(f"imports run in a circle: {' -> '.join([*trail, name])}")
     if name in exports:
         return ""
-    source = (folder / f"{name}.js").read_text()
+    file = folder / f"{name}.js"
+    if not file.exists():
+        raise ValueError(f"{' -> '.join([*trail, name])}: expected a file {file.name}")
+    source = COMMENT.sub("", file.read_text())
     before = ""
     for names, other in IMPORT.findall(source):
-        if not (folder / f"{other}.js").exists():
-            raise ValueError(f"{name}.js: expected ./{other}.js to import, it is not there")
         before += _joined(other, folder, (*trail, name), exports)
         for wanted in re.findall(r"(\w+)(?: as \w+)?,?", names):
             if wanted not in exports[other]:
@@ -47,6 +48,6 @@ def _joined(name: str, folder: Path, trail: tuple[str, ...], exports: dict[str, 
 def _scope(name: str, source: str, exports: list[str]) -> str:
     body = IMPORT.sub(lambda m: f"const {{{m[1].replace(' as ', ': ')}}} = ${m[2]};\n", source)
     body = EXPORT.sub("", body)
-    if left := UNKNOWN.search(body):
-        raise ValueError(f"{name}.js: expected a known import or export, got {left[0].strip()!r}")
+    if unknown := UNKNOWN.search(body):
+        raise ValueError(f"{name}.js: expected a known import or export, got {unknown[0]!r}")
     return f"const ${name} = (() => {{\n{body}return {{ {', '.join(exports)} }};\n}})();\n"

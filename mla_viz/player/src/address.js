@@ -3,14 +3,21 @@
 // It knows the query string and leaves every other parameter, and the history's state, as they are. The
 // tab remembers the last place too, since another page of the app drops these parameters from the URL.
 
+/** @import { State } from "./player.js" */
+/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string }} Place */
+
 const PAUSE_MS = 260;
 const MEMORY = "mla-viz-place";
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
-/** Step, layer and head from zero (undefined where absent or no number), and the speed's name. */
+/**
+ * Step, layer and head from zero (undefined where absent or no number), and the speed's name.
+ * @type {() => Place}
+ */
 export function readAddress() {
   const here = new URLSearchParams(window.location.search);
   const query = here.has("step") ? here : new URLSearchParams(remembered() ?? "");
+  /** @type {(name: string, first: number) => number | undefined} */
   const index = (name, first) => {
     const value = Number.parseInt(query.get(name) ?? "", 10);
     return Number.isNaN(value) ? undefined : value - first;
@@ -24,7 +31,10 @@ export function readAddress() {
   };
 }
 
-/** What this tab showed last; nothing where the browser keeps no storage. */
+/**
+ * What this tab showed last; nothing where the browser keeps no storage.
+ * @type {() => string | null}
+ */
 function remembered() {
   try {
     return window.sessionStorage.getItem(MEMORY);
@@ -33,6 +43,7 @@ function remembered() {
   }
 }
 
+/** @type {(words: string) => void} */
 function remember(words) {
   try {
     window.sessionStorage.setItem(MEMORY, words);
@@ -41,6 +52,7 @@ function remember(words) {
   }
 }
 
+/** @type {(state: State) => void} */
 function writeAddress({ step, layer, head, speedName }) {
   const values = { step, layer: layer + 1, head: head + 1, speed: speedName };
   const { search, pathname, hash } = window.location;
@@ -54,7 +66,10 @@ function writeAddress({ step, layer, head, speedName }) {
   if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
 }
 
-/** Writes once stepping rests for PAUSE_MS: browsers limit such writes, and each costs a frame. */
+/**
+ * Writes once stepping rests for PAUSE_MS: browsers limit such writes, and each costs a frame.
+ * @type {(state: State) => { schedule: () => void, stop: () => void }}
+ */
 export function makeAddressWriter(state) {
   let timer = 0;
   return {

@@ -5,8 +5,16 @@ import { element, find, findAll, setText } from "./dom.js";
 import { shortNames } from "./narration.js";
 import { shortened, visibleText } from "./words.js";
 
+/** @import { Candidates } from "./layout.d.ts" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {Record<"line" | "bar" | "figure", HTMLElement>} Bar */
+/** @typedef {{ row: HTMLElement, name: HTMLElement, bars: Bar[] }} Row */
+/** @typedef {{ rows: Row[], title: HTMLElement, keys: HTMLElement[] }} Card */
+/** @typedef {{ text: string, probs: (number | undefined)[] }} Candidate */
+
 const SHOWN = 8;
 
+/** @type {(card: HTMLElement) => Part} */
 export function makeCandidates(card) {
   const rows = Array.from({ length: SHOWN }, makeCandidate);
   find(card, ".candidates").replaceChildren(...rows.map(({ row }) => row));
@@ -14,6 +22,7 @@ export function makeCandidates(card) {
   return { place: card, paint: (view) => paintCandidates(parts, view) };
 }
 
+/** @type {() => Row} */
 function makeCandidate() {
   const row = element("li", "candidate");
   const name = element("span", "name");
@@ -30,6 +39,7 @@ function makeCandidate() {
   return { row, name, bars };
 }
 
+/** @type {(parts: Card, view: View) => void} */
 function paintCandidates({ rows, title, keys }, { run, step }) {
   setText(title, `temperature ${run.temperature}`);
   shortNames(run).forEach((name, index) => {
@@ -49,13 +59,21 @@ function paintCandidates({ rows, title, keys }, { run, step }) {
   });
 }
 
+/** @type {(bar: Bar, probability: number | undefined, floor: number) => void} */
 function showBar({ bar, figure }, probability, floor) {
   bar.style.width = `${(100 * (probability ?? 0)).toFixed(2)}%`;
-  setText(figure, probability === undefined ? `below ${Math.max(floor, 0.001).toFixed(3)}` : probability.toFixed(3));
+  setText(
+    figure,
+    probability === undefined ? `below ${Math.max(floor, 0.001).toFixed(3)}` : probability.toFixed(3),
+  );
 }
 
-/** Candidates of either side, most likely first; a side that does not list one leaves its place open. */
+/**
+ * Candidates of either side, most likely first; a side that does not list one leaves its place open.
+ * @type {(tops: Candidates[], step: number) => Candidate[]}
+ */
 export function unionOfTop(tops, step) {
+  /** @type {Map<string, Candidate>} */
   const found = new Map();
   tops.forEach(({ text, probs }, side) => {
     text[step].forEach((candidate, rank) => {
@@ -64,6 +82,7 @@ export function unionOfTop(tops, step) {
       found.set(candidate, known);
     });
   });
+  /** @type {(candidate: Candidate) => number} */
   const best = ({ probs: [left, right] }) => Math.max(left ?? 0, right ?? 0);
   return [...found.values()].sort((a, b) => best(b) - best(a)).slice(0, SHOWN);
 }

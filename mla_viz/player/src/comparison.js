@@ -1,20 +1,33 @@
-// How one number of bytes compares with another, in a figure and in words.
-// It knows bytes and the baselines of a run; it does not know where they are shown.
+// How one number of bytes compares with another. It knows numbers; it does not know where they are shown.
 
-/** How `bytes` compares with `baseline`: {figure: "8.0×", word: "less than"}. */
+/** @typedef {{ relation: "same" | "all" | "less" | "more", times: number }} Comparison */
+
+/**
+ * {relation: "less", times: 8}; `bytes` is above zero, the baseline may be nothing at all.
+ * @type {(bytes: number, baseline: number) => Comparison}
+ */
 export function compare(bytes, baseline) {
-  if (bytes === baseline) return { figure: "the same", word: "as" };
-  if (bytes === 0) return { figure: "no cache", word: "against" };
-  if (baseline === 0) return { figure: "all of it", word: "more than" };
-  const less = bytes < baseline;
-  const ratio = less ? baseline / bytes : bytes / baseline;
-  const digits = ratio < 1.095 ? 2 : ratio < 99.95 ? 1 : 0;
-  return { figure: `${ratio.toFixed(digits)}×`, word: less ? "less than" : "more than" };
+  if (bytes === baseline) return { relation: "same", times: 1 };
+  if (baseline === 0) return { relation: "all", times: Infinity };
+  return bytes < baseline
+    ? { relation: "less", times: baseline / bytes }
+    : { relation: "more", times: bytes / baseline };
 }
 
-/** ", 8.0 times less", for a sentence; nothing where one side has no cache to compare. */
+/**
+ * "1.05", "8.0", "133": as many digits as tell it from 1 and no more.
+ * @type {(times: number) => string}
+ */
+export function timesText(times) {
+  return times.toFixed(times < 1.095 ? 2 : times < 99.95 ? 1 : 0);
+}
+
+/**
+ * ", 8.0 times less", for a sentence; nothing where one side has no cache to compare.
+ * @type {(bytes: number, baseline: number) => string}
+ */
 export function comparedWords(bytes, baseline) {
   if (bytes === 0 || baseline === 0) return "";
-  const { figure, word } = compare(bytes, baseline);
-  return bytes === baseline ? `, ${figure}` : `, ${figure.replace("×", " times")} ${word.split(" ")[0]}`;
+  const { relation, times } = compare(bytes, baseline);
+  return relation === "same" ? ", the same" : `, ${timesText(times)} times ${relation}`;
 }

@@ -4,14 +4,42 @@
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { shortNames } from "./narration.js";
+import { SIDES } from "./payload.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
+
+/** @import { Context, Surface } from "./canvas.js" */
+/** @import { Run } from "./payload.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @import { Theme } from "./theme.js" */
+/** @typedef {{ surface: Surface, log: boolean, view: View | null }} Chart */
+/**
+ * @typedef {object} Line
+ * @property {string} label
+ * @property {string} colour
+ * @property {string} text colour of the label
+ * @property {boolean} thick
+ * @property {number[]} dash
+ * @property {(step: number) => number} at bytes after a step
+ */
+/**
+ * @typedef {object} Axes
+ * @property {number} width
+ * @property {number} height
+ * @property {number} highest in bytes, as is the lowest
+ * @property {number} lowest
+ * @property {boolean} log
+ * @property {(step: number) => number} x
+ * @property {(bytes: number) => number} y
+ */
 
 const HEIGHT = 236;
 const MARGIN = { left: 64, right: 92, top: 10, bottom: 40 };
 
+/** @type {(card: HTMLElement) => Part} */
 export function makeChart(card) {
   const surface = makeSurface(find(card, "canvas", HTMLCanvasElement));
+  /** @type {Chart} */
   const state = { surface, log: false, view: null };
   const toggle = find(card, "[data-action=scale]");
   toggle.addEventListener("click", () => {
@@ -23,6 +51,7 @@ export function makeChart(card) {
   return { surface, paint: (view) => paintChart(state, view) };
 }
 
+/** @type {(state: Chart, view: View) => void} */
 function paintChart(state, view) {
   state.view = view;
   const { surface, log } = state;
@@ -36,10 +65,17 @@ function paintChart(state, view) {
   labelSeries(context, theme, axes, series, run.n_steps);
   const [left, right] = shortNames(run);
   const words = `${left} ${bytesText(run.left.cache_bytes.at(step))}, ${right} ${bytesText(run.right.cache_bytes.at(step))}`;
-  setAttribute(surface.canvas, "aria-label", `Cached bytes against tokens: after ${plural(step + 1, "token")} ${words}`);
+  setAttribute(
+    surface.canvas,
+    "aria-label",
+    `Cached bytes against tokens: after ${plural(step + 1, "token")} ${words}`,
+  );
 }
 
-/** The lines of the chart: plain baselines thin, both sides thick, the right one dashed where they coincide. */
+/**
+ * The lines of the chart: plain baselines thin, both sides thick, the right one dashed where they coincide.
+ * @type {(run: Run, theme: Theme) => Line[]}
+ */
 export function chartSeries(run, theme) {
   const plain = run.baselines.map(({ label, bytes_per_token: each }) => ({
     label,
@@ -47,31 +83,35 @@ export function chartSeries(run, theme) {
     text: theme.muted,
     thick: false,
     dash: [],
-    at: (step) => each * (step + 1),
+    at: (/** @type {number} */ step) => each * (step + 1),
   }));
   const last = run.n_steps - 1;
   const alike = run.left.cache_bytes.at(last) === run.right.cache_bytes.at(last);
   const names = shortNames(run);
-  const own = ["left", "right"].map((name, index) => ({
+  const own = SIDES.map((name, index) => ({
     label: names[index],
     colour: theme[name].full,
     text: theme[name].text,
     thick: true,
     dash: alike && name === "right" ? [7, 3] : [],
-    at: (step) => run[name].cache_bytes.at(step),
+    at: (/** @type {number} */ step) => run[name].cache_bytes.at(step),
   }));
   return [...plain, ...own];
 }
 
-/** Where a step and an amount of bytes lie in the chart; a log scale starts at the smallest that is drawn. */
+/**
+ * Where a step and an amount of bytes lie in the chart; a log scale starts at the smallest that is drawn.
+ * @type {(series: Line[], nSteps: number, surfaceWidth: number, log: boolean) => Axes}
+ */
 export function chartAxes(series, nSteps, surfaceWidth, log) {
   const [width, height] = [surfaceWidth - MARGIN.left - MARGIN.right, HEIGHT - MARGIN.top - MARGIN.bottom];
   const last = Math.max(1, nSteps - 1);
   const highest = Math.max(...series.map((line) => line.at(nSteps - 1)), 1);
   const lowest = Math.min(...series.map((line) => line.at(0)).filter((bytes) => bytes > 0), highest);
   const share = log
-    ? (bytes) => Math.log(Math.max(bytes, lowest) / lowest) / Math.log(Math.max(highest / lowest, 2))
-    : (bytes) => bytes / highest;
+    ? (/** @type {number} */ bytes) =>
+        Math.log(Math.max(bytes, lowest) / lowest) / Math.log(Math.max(highest / lowest, 2))
+    : (/** @type {number} */ bytes) => bytes / highest;
   return {
     width,
     height,
@@ -83,6 +123,7 @@ export function chartAxes(series, nSteps, surfaceWidth, log) {
   };
 }
 
+/** @type {(context: Context, theme: Theme, axes: Axes, nSteps: number) => void} */
 function drawGrid(context, theme, axes, nSteps) {
   for (const bytes of byteTicks(axes)) {
     const y = Math.round(axes.y(bytes)) + 0.5;
@@ -103,7 +144,10 @@ function drawGrid(context, theme, axes, nSteps) {
   context.restore();
 }
 
-/** The whole run thin, what has been decoded so far thick; baselines thin throughout. */
+/**
+ * The whole run thin, what has been decoded so far thick; baselines thin throughout.
+ * @type {(context: Context, line: Line, axes: Axes, step: number, nSteps: number) => void}
+ */
 function drawSeries(context, line, axes, step, nSteps) {
   context.strokeStyle = line.colour;
   context.setLineDash(line.dash);
@@ -112,6 +156,7 @@ function drawSeries(context, line, axes, step, nSteps) {
   context.setLineDash([]);
 }
 
+/** @type {(context: Context, line: Line, axes: Axes, last: number, lineWidth: number) => void} */
 function traceSeries(context, line, axes, last, lineWidth) {
   const stride = Math.max(1, Math.floor(last / axes.width));
   context.lineWidth = lineWidth;
@@ -121,6 +166,7 @@ function traceSeries(context, line, axes, last, lineWidth) {
   context.stroke();
 }
 
+/** @type {(context: Context, theme: Theme, axes: Axes, series: Line[], step: number) => void} */
 function drawNow(context, theme, axes, series, step) {
   const x = axes.x(step);
   context.strokeStyle = theme.ink;
@@ -142,9 +188,12 @@ function drawNow(context, theme, axes, series, step) {
   }
 }
 
-/** Names at the right end, pushed apart until none touches another, each tied to its line's end. */
+/**
+ * Names at the right end, pushed apart until none touches another, each tied to its line's end.
+ * @type {(context: Context, theme: Theme, axes: Axes, series: Line[], nSteps: number) => void}
+ */
 function labelSeries(context, theme, axes, series, nSteps) {
-  const end = (line) => axes.y(line.at(nSteps - 1));
+  const end = (/** @type {Line} */ line) => axes.y(line.at(nSteps - 1));
   const lines = [...series].sort((a, b) => end(a) - end(b));
   const heights = spread(lines.map(end), MARGIN.top, MARGIN.top + axes.height, 14);
   const x = MARGIN.left + axes.width;

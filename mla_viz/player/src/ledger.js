@@ -4,6 +4,21 @@
 import { element, find, findAll, setText } from "./dom.js";
 import { bytesText, countText, timeText } from "./words.js";
 
+/** @import { Operation, Product } from "./layout.d.ts" */
+/** @import { Side, SideName } from "./payload.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {{ flops: number, read: number, written: number }} Counts */
+/** @typedef {{ row: HTMLElement, shapes: HTMLElement, counts: HTMLElement[], operation: Operation }} Row */
+/**
+ * @typedef {object} Ledger
+ * @property {HTMLElement} caption
+ * @property {HTMLElement} body
+ * @property {HTMLElement[]} total
+ * @property {HTMLElement} remarks
+ * @property {Row[]} rows
+ */
+
+/** @type {(panel: HTMLElement, name: SideName) => Part} */
 export function makeLedger(panel, name) {
   const place = find(panel, ".ledger");
   const parts = {
@@ -20,11 +35,13 @@ export function makeLedger(panel, name) {
   };
 }
 
+/** @type {(parts: Ledger, side: Side) => void} */
 function loadLedger(parts, side) {
   parts.rows = side.operations.map(makeOperation);
   parts.body.replaceChildren(...parts.rows.map(({ row }) => row));
 }
 
+/** @type {(operation: Operation) => Row} */
 function makeOperation(operation) {
   const row = element("tr", operation.shared ? "shared" : "");
   const work = element("th", "work");
@@ -37,6 +54,7 @@ function makeOperation(operation) {
   return { row, shapes, counts, operation };
 }
 
+/** @type {(parts: Ledger, name: SideName, view: View) => void} */
 function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer }) {
   const side = run[name];
   const sums = { flops: 0, read: 0, written: 0 };
@@ -48,19 +66,30 @@ function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer
     sums.flops += flops;
     sums.read += read;
     sums.written += written;
-    setText(shapes, operation.shapes.replace(/\bt\b/g, String(step + 1)));
+    setText(shapes, shapesText(operation.shape, step + 1));
     showCounts(counts, { flops, read, written });
   }
   showCounts(total, sums);
   setText(remarks, ledgerRemarks(side, step, layer));
 }
 
+/**
+ * "8×(1×48)·(48×10)"; what is null grows, and is the number of tokens so far.
+ * @type {(shape: Product, tokens: number) => string}
+ */
+export function shapesText({ batch, rows, inner, columns }, tokens) {
+  const [many, high, deep, wide] = [batch, rows, inner, columns].map((size) => size ?? tokens);
+  return `${batch === 1 ? "" : `${many}×`}(${high}×${deep})·(${deep}×${wide})`;
+}
+
+/** @type {(cells: Node[], counts: Counts) => void} */
 function showCounts(cells, { flops, read, written }) {
   setText(cells[0], countText(flops));
   setText(cells[1], bytesText(read));
   setText(cells[2], bytesText(written));
 }
 
+/** @type {(side: Side, step: number, layer: number) => string} */
 function ledgerRemarks(side, step, layer) {
   const took = timeText(side.time_us.at(step, layer));
   const remarks = [`Measured attention time, this layer: ${took} (one run, not a benchmark).`];

@@ -1,25 +1,36 @@
 // Rows of attention weights, which grow with the step: the one place that knows how they lie.
 // Behind one another, a kept step after the other, each n_layers x n_heads x (step + 1).
 
+/** @import { Attention } from "./layout.d.ts" */
+/** @typedef {Float32Array | Uint8Array} Stored weights as they are, or in 255ths */
+
 export class AttentionRows {
   #data;
   #starts;
   #nHeads;
 
-  constructor({ exact, rows, data }, nLayers, nHeads) {
+  /**
+   * @param {Attention} attention
+   * @param {number} nLayers
+   * @param {number} nHeads
+   */
+  constructor({ exact, steps, data }, nLayers, nHeads) {
     this.exact = exact;
-    this.steps = rows.data;
+    this.steps = steps.data;
     this.#data = data.data;
     this.#nHeads = nHeads;
-    this.#starts = [];
+    this.#starts = new Float64Array(this.steps.length);
     let start = 0;
-    for (const step of this.steps) {
-      this.#starts.push(start);
+    this.steps.forEach((step, row) => {
+      this.#starts[row] = start;
       start += nLayers * nHeads * (step + 1);
-    }
+    });
   }
 
-  /** Index of the last kept row at or before `step`; -1 where none was kept so early. */
+  /**
+   * Index of the last kept row at or before `step`; -1 where none was kept so early.
+   * @type {(step: number) => number}
+   */
   before(step) {
     let low = -1;
     let high = this.steps.length - 1;
@@ -31,14 +42,20 @@ export class AttentionRows {
     return low;
   }
 
-  /** What one head of one layer stored at a kept row, for each key from the first on. */
+  /**
+   * What one head of one layer stored at a kept row, for each key from the first on.
+   * @type {(row: number, layer: number, head: number) => Stored}
+   */
   stored(row, layer, head) {
     const keys = this.steps[row] + 1;
     const start = this.#starts[row] + (layer * this.#nHeads + head) * keys;
     return this.#data.subarray(start, start + keys);
   }
 
-  /** What a stored value is multiplied by for a weight between 0 and `full`: bytes hold 255ths. */
+  /**
+   * What a stored value is multiplied by for a weight between 0 and `full`.
+   * @type {(full: number) => number}
+   */
   scale(full) {
     return this.exact ? full : full / 255;
   }

@@ -4,22 +4,57 @@
 import { makeBadge } from "./badge.js";
 import { makeCacheView } from "./cache.js";
 import { makeCandidates } from "./candidates.js";
-import { find, setText } from "./dom.js";
+import { find, frameOf, setText } from "./dom.js";
 import { makeChart } from "./growth.js";
 import { makeHeader } from "./header.js";
 import { makeHeadsView } from "./heads.js";
 import { makeLedger } from "./ledger.js";
 import { narrate } from "./narration.js";
+import { SIDES } from "./payload.js";
 import { applyTheme, readTheme } from "./theme.js";
 import { makeTokenStrip } from "./tokens.js";
 import { makeTriangleView } from "./triangle.js";
 
+/** @import { Surface } from "./canvas.js" */
+/** @import { Run } from "./payload.js" */
+/** @import { Choose, Loaded, State } from "./player.js" */
+/** @import { Theme } from "./theme.js" */
+/** @typedef {Loaded & { theme: Theme }} View */
+/**
+ * @typedef {object} Part
+ * @property {(view: View) => void} paint
+ * @property {(run: Run) => void} [load]
+ * @property {Surface} [surface]
+ * @property {Element} [place] what may be out of sight, where it is not the surface
+ * @property {boolean} [away] whether it is
+ */
+/**
+ * @typedef {object} Stage
+ * @property {HTMLElement} root
+ * @property {State} state
+ * @property {Part & { keepInView: () => void }} strip
+ * @property {Part[]} views
+ * @property {HTMLElement} seen
+ * @property {HTMLElement} spoken
+ * @property {Theme | null} theme
+ * @property {number} frame
+ * @property {number} rest
+ * @property {number} asked
+ * @property {number} spokenAt
+ */
+
 const SPOKEN_PAUSE_MS = 1000;
 const REST_MS = 120;
 
-/** The parts under `root`, showing `state`; `goTo` and `choose` are asked for another step or head. */
+/**
+ * The parts under `root`, showing `state`; `goTo` and `choose` are asked for another step or head.
+ * @param {HTMLElement} root
+ * @param {State} state
+ * @param {{ goTo: (step: number) => void, choose: Choose }} ask
+ */
 export function makeStage(root, state, { goTo, choose }) {
   const strip = makeTokenStrip(find(root, ".tokens"), goTo);
+  /** @type {Stage} */
   const stage = {
     root,
     state,
@@ -35,7 +70,7 @@ export function makeStage(root, state, { goTo, choose }) {
   };
   const stopWatching = watchPage(stage);
   return {
-    load: (run) => {
+    load: (/** @type {Run} */ run) => {
       for (const view of stage.views) view.load?.(run);
     },
     requestPaint: () => requestPaint(stage),
@@ -48,13 +83,16 @@ export function makeStage(root, state, { goTo, choose }) {
   };
 }
 
-/** Canvases before words: a canvas that sets its font waits for the styles that words have changed. */
+/**
+ * Canvases before words: a canvas that sets its font waits for the styles that words have changed.
+ * @type {(root: HTMLElement, strip: Part, choose: Choose) => Part[]}
+ */
 function makeViews(root, strip, choose) {
   const tooltip = find(root, ".tooltip");
   const template = find(root, "template", HTMLTemplateElement);
   const drawn = [makeChart(find(root, ".growth"))];
   const written = [makeBadge(find(root, ".badge")), makeCandidates(find(root, ".next")), strip];
-  for (const name of ["left", "right"]) {
+  for (const name of SIDES) {
     const panel = find(root, `.panel.${name}`);
     panel.append(template.content.cloneNode(true));
     drawn.push(
@@ -67,52 +105,66 @@ function makeViews(root, strip, choose) {
   return [...drawn, ...written];
 }
 
+/** @type {(stage: Stage) => void} */
 function requestPaint(stage) {
   if (stage.frame) return;
   stage.asked = performance.now();
   stage.frame = requestAnimationFrame(() => paint(stage));
 }
 
+/** @type {(stage: Stage) => void} */
 function paint(stage) {
   const { root, state, views } = stage;
+  const { run } = state;
   stage.frame = 0;
-  if (!state.run) return;
-  stage.theme ??= freshTheme(root, state.run);
-  const view = { ...state, theme: stage.theme };
+  if (!run) return;
+  stage.theme ??= freshTheme(root, run);
+  const view = { ...state, run, theme: stage.theme };
   for (const one of views) if (!one.away) paintView(one, view);
   clearTimeout(stage.rest);
   stage.rest = setTimeout(() => paintAway(views, view), REST_MS);
-  narrateStep(stage);
+  narrateStep(stage, run);
   stage.strip.keepInView();
   const detail = { step: state.step, ms: performance.now() - stage.asked };
   root.dispatchEvent(new CustomEvent("mla-paint", { bubbles: true, composed: true, detail }));
 }
 
+/** @type {(one: Part, view: View) => void} */
 function paintView(one, view) {
   if (!one.surface || one.surface.width > 0) one.paint(view);
 }
 
-/** What is out of sight waits until stepping rests, so that what is in sight keeps up with it. */
+/**
+ * What is out of sight waits until stepping rests, so that what is in sight keeps up with it.
+ * @type {(views: Part[], view: View) => void}
+ */
 function paintAway(views, view) {
   for (const one of views) if (one.away) paintView(one, view);
 }
 
+/** @type {(root: HTMLElement, run: Run) => Theme} */
 function freshTheme(root, run) {
   const theme = readTheme(root, run);
   applyTheme(root, theme);
   return theme;
 }
 
-/** Read the page's colours again at the next painting. */
+/**
+ * Read the page's colours again at the next painting.
+ * @type {(stage: Stage) => void}
+ */
 function recolour(stage) {
   stage.theme = null;
   if (stage.state.run) requestPaint(stage);
 }
 
-/** The line changes with every step; its spoken copy at most once a second while playing. */
-function narrateStep(stage) {
+/**
+ * The line changes with every step; its spoken copy at most once a second while playing.
+ * @type {(stage: Stage, run: Run) => void}
+ */
+function narrateStep(stage, run) {
   const { state, seen, spoken } = stage;
-  const words = narrate(state.run, state.step);
+  const words = narrate(run, state.step);
   setText(seen, words);
   const now = performance.now();
   if (state.playing && now - stage.spokenAt < SPOKEN_PAUSE_MS) return;
@@ -120,11 +172,14 @@ function narrateStep(stage) {
   setText(spoken, words);
 }
 
-/** Follow the page's sizes and colours; return what ends it. */
+/**
+ * Follow the page's sizes and colours; return what ends it.
+ * @type {(stage: Stage) => () => void}
+ */
 function watchPage(stage) {
   const surfaces = stage.views.flatMap(({ surface }) => surface ?? []);
   const sizes = new ResizeObserver(() => measure(stage, surfaces));
-  for (const { canvas } of surfaces) sizes.observe(canvas.parentElement);
+  for (const { canvas } of surfaces) sizes.observe(frameOf(canvas));
   const sight = watchSight(stage);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const changed = () => recolour(stage);
@@ -136,7 +191,10 @@ function watchPage(stage) {
   };
 }
 
-/** Mark the views that are out of sight: those with a canvas or a place of their own. */
+/**
+ * Mark the views that are out of sight: those with a canvas or a place of their own.
+ * @type {(stage: Stage) => IntersectionObserver}
+ */
 function watchSight(stage) {
   const placed = new Map();
   for (const one of stage.views) {
@@ -151,9 +209,10 @@ function watchSight(stage) {
   return sight;
 }
 
+/** @type {(stage: Stage, surfaces: Surface[]) => void} */
 function measure(stage, surfaces) {
   const ratio = window.devicePixelRatio || 1;
-  const widths = surfaces.map(({ canvas }) => canvas.parentElement.clientWidth);
+  const widths = surfaces.map(({ canvas }) => frameOf(canvas).clientWidth);
   if (surfaces.every((surface, index) => surface.width === widths[index] && surface.ratio === ratio)) return;
   surfaces.forEach((surface, index) => {
     Object.assign(surface, { width: widths[index], ratio });

@@ -1,22 +1,51 @@
 // The triangle: the weights of one head over all queries so far, queries down, keys across.
 // It knows kept rows of weights; it does not know the other heads.
 
-import { cellSpan, headOf, isPooled, keptFromWords, poolRow, weightWords, writeRow } from "./attention.js";
-import { beginSurface, drawMarker, drawRoom, GUTTER, imageFor, makeSurface, plotWidth, write } from "./canvas.js";
+import {
+  cellSpan,
+  headOf,
+  isPooled,
+  keptFromWords,
+  poolRow,
+  tokensUnder,
+  weightWords,
+  writeRow,
+} from "./attention.js";
+import {
+  beginSurface,
+  drawMarker,
+  drawRoom,
+  GUTTER,
+  imageFor,
+  makeSurface,
+  plotWidth,
+  write,
+} from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { attachTooltip } from "./tooltip.js";
 import { plural, quoted } from "./words.js";
 
+/** @import { Context, Picture, Surface } from "./canvas.js" */
+/** @import { SideName } from "./payload.js" */
+/** @import { AttentionRows } from "./rows.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Triangle */
+
 const HEIGHT = 230;
 
+/** @type {(panel: HTMLElement, name: SideName, tooltip: HTMLElement) => Part} */
 export function makeTriangleView(panel, name, tooltip) {
   const surface = makeSurface(find(panel, ".triangle canvas", HTMLCanvasElement));
+  /** @type {Triangle} */
   const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
   attachTooltip(tooltip, surface.canvas, (x, y) => state.view && triangleWords(state.view, state, x, y));
   return { surface, paint: (view) => paintTriangle(state, view) };
 }
 
-/** Draw the whole triangle once for (run, layer, head); a step only shows more of it. */
+/**
+ * Draw the whole triangle once for (run, layer, head); a step only shows more of it.
+ * @type {(state: Triangle, view: View) => void}
+ */
 function paintTriangle(state, view) {
   state.view = view;
   const { surface, name } = state;
@@ -33,33 +62,42 @@ function paintTriangle(state, view) {
   drawQuery(context, view, attention, row, plotWidth(surface));
 }
 
+/** @type {(context: Context, triangle: Triangle, view: View, row: number) => void} */
 function drawWeights(context, { surface, name }, view, row) {
   const { run, layer, theme } = view;
   const side = run[name];
   const head = headOf(view, side);
   const [wide, high] = [plotWidth(surface), HEIGHT].map((size) => Math.round(size * surface.ratio));
-  const image = imageFor(surface, `${theme.key}|${layer}|${head}`, wide, high, (pixels) => {
-    fillTriangle(pixels, wide, high, side.attention, layer, head, run.n_steps, theme[name].scale);
+  const image = imageFor(surface, `${theme.key}|${layer}|${head}`, wide, high, (picture) => {
+    fillTriangle(picture, side.attention, { layer, head }, run.n_steps, theme[name].scale);
   });
   const shown = Math.max(1, Math.floor(((row + 1) * high) / side.attention.steps.length));
   context.imageSmoothingEnabled = false;
   context.drawImage(image, 0, 0, wide, shown, GUTTER, 0, plotWidth(surface), shown / surface.ratio);
 }
 
-/** Every kept row at its height; where several share one, the largest weight wins. */
-export function fillTriangle(pixels, wide, high, attention, layer, head, nSteps, scale) {
-  const kept = attention.steps.length;
-  const levels = new Int16Array(wide).fill(-1);
+/** @typedef {{ layer: number, head: number }} Which */
+
+/**
+ * Every kept row at its height; where several share one, the largest weight wins.
+ * @type {(picture: Picture, rows: AttentionRows, which: Which, nSteps: number, scale: Uint32Array) => void}
+ */
+export function fillTriangle(picture, rows, { layer, head }, nSteps, scale) {
+  const kept = rows.steps.length;
+  const levels = new Int16Array(picture.width).fill(-1);
   for (let row = 0; row < kept; row += 1) {
-    const [top, bottom] = cellSpan(row, kept, high);
-    poolRow(levels, attention.stored(row, layer, head), attention.scale(255), nSteps);
-    writeRow(pixels, wide, levels, scale, top, bottom);
-    const nextTop = Math.floor(((row + 1) * high) / kept);
+    const [top, bottom] = cellSpan(row, kept, picture.height);
+    poolRow(levels, rows.stored(row, layer, head), rows.scale(255), nSteps);
+    writeRow(picture, levels, scale, top, bottom);
+    const nextTop = Math.floor(((row + 1) * picture.height) / kept);
     if (nextTop > top) levels.fill(-1);
   }
 }
 
-/** Outline the current query's row, and name it in the gutter. */
+/**
+ * Outline the current query's row, and name it in the gutter.
+ * @type {(context: Context, view: View, rows: AttentionRows, row: number, width: number) => void}
+ */
 function drawQuery(context, { run, theme }, { steps }, row, width) {
   const height = HEIGHT / steps.length;
   const [top, right] = [row * height, ((steps[row] + 1) * width) / run.n_steps];
@@ -68,9 +106,14 @@ function drawQuery(context, { run, theme }, { steps }, row, width) {
   context.lineWidth = 1.25;
   context.strokeRect(GUTTER - 0.5, top - 0.5, right + 1, Math.max(2, height));
   drawMarker(context, theme, y);
-  write(context, theme, String(steps[row]), GUTTER - 10, y, { align: "right", size: 10.5, colour: theme.ink });
+  write(context, theme, String(steps[row]), GUTTER - 10, y, {
+    align: "right",
+    size: 10.5,
+    colour: theme.ink,
+  });
 }
 
+/** @type {(triangle: Triangle, view: View, row: number) => void} */
 function captionTriangle({ surface, name, caption }, view, row) {
   const { run, layer } = view;
   const side = run[name];
@@ -83,7 +126,10 @@ function captionTriangle({ surface, name, caption }, view, row) {
   setAttribute(surface.canvas, "aria-label", words);
 }
 
-/** What lies under the point (x, y): which query looks at which token, and how much. */
+/**
+ * What lies under the point (x, y): which query looks at which token, and how much.
+ * @type {(view: View, triangle: Triangle, x: number, y: number) => string | null}
+ */
 function triangleWords(view, { surface, name }, x, y) {
   const { run, step, layer } = view;
   const side = run[name];
@@ -93,5 +139,6 @@ function triangleWords(view, { surface, name }, x, y) {
   const head = headOf(view, side);
   const query = attention.steps[row];
   const where = `head ${head + 1}, query ${query} ${quoted(run.tokens[query].text, 20)}`;
-  return weightWords(run, attention, surface, attention.stored(row, layer, head), x, where);
+  const tokens = tokensUnder(surface, run.n_steps, x);
+  return weightWords(run, attention, attention.stored(row, layer, head), tokens, where);
 }
