@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
-.PHONY: run test lint bench picture train family
+PLAYER := mla_viz/player
+NPM := $(shell which npm 2>/dev/null)
+
+.PHONY: run test lint lint-player bench picture train family
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -11,10 +14,26 @@ run: .venv/run
 test: .venv/dev
 	$(BIN)/python -m pytest
 
-lint: .venv/dev
+lint: .venv/dev lint-player
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# Types and style of the JavaScript; only this needs npm, the app and its tests do not.
+ifneq ($(NPM),)
+lint-player: $(PLAYER)/node_modules/.complete
+	npm run --silent --prefix $(PLAYER) lint
+else ifeq ($(CI),true)
+lint-player:
+	@echo "npm is missing: the player's JavaScript cannot be checked (apt-get install npm)"; exit 1
+else
+lint-player:
+	@echo "npm is missing: types and style of the player's JavaScript are left out"
+endif
+
+$(PLAYER)/node_modules/.complete: $(PLAYER)/package.json $(PLAYER)/package-lock.json
+	npm ci --silent --no-audit --no-fund --prefix $(PLAYER)
+	touch $@
 
 bench: .venv/dev
 	$(BIN)/python -m mla_viz.bench

@@ -16,7 +16,8 @@ class Baseline:
     """A cache that ratios are taken against, for one token and layer."""
 
     label: str
-    detail: str
+    what: str
+    counted: str
     elems: int
 
 
@@ -39,7 +40,8 @@ def baselines(n_heads: int, v_head_dim: int) -> list[Baseline]:
     return [
         Baseline(
             label,
-            f"plain {label} of the same heads: 2·{kv}·{v_head_dim} values a token and layer",
+            f"plain {label} of the same heads",
+            f"2·{kv}·{v_head_dim} values a token and layer",
             2 * kv * v_head_dim,
         )
         for label, kv in unlike

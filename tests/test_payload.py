@@ -1,101 +1,168 @@
 import json
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+import torch
 
-from mla_viz.figures import payload
-from mla_viz.figures.payload import pack_run
-from mla_viz.run import trace
+from mla_viz.attention.cache import HeadCache, LatentCache
+from mla_viz.config import GQAGeometry
+from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.player import layout, payload
+from mla_viz.player.bundle import FOLDER as PLAYER
+from mla_viz.player.payload import pack_run
 from mla_viz.run.decode import decode
+from mla_viz.run.trace import DIFFERENCES, AttentionRows
+from tests import golden
 
-DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
+WRITTEN = json.loads((golden.FOLDER / "golden.json").read_text())
+DTYPES = {"f64": "<f8", "f32": "<f4", "i32": "<i4", "u8": "<u1"}
 
 
 def unpack(packed):
+    """The header with its arrays as nested lists, read by the layout's prose alone."""
     length = int.from_bytes(packed[:4], "little")
-    header = json.loads(packed[4 : 4 + length])
     start = -(-(4 + length) // 8) * 8
+    assert set(packed[4 + length : start]) <= {0}
 
     def array(entry):
-        dtype = DTYPES[entry["dtype"]]
+        if "offset" not in entry:
+            return entry
+        assert entry["offset"] % 8 == 0
         count = int(np.prod(entry["shape"]))
         at = start + entry["offset"]
-        return np.frombuffer(packed, dtype, count, at).reshape(entry["shape"])
+        values = np.frombuffer(packed, DTYPES[entry["dtype"]], count, at)
+        return values.reshape(entry["shape"]).tolist()
 
-    return header, array
-
-
-@pytest.fixture(scope="module")
-def run():
-    return decode("Once upon a time", source="synthetic", heads=3, latent=6, max_new_tokens=5)
+    return json.loads(packed[4 : 4 + length], object_hook=array)
 
 
-def test_attention_arrives_bit_for_bit(run):
-    header, array = unpack(pack_run(run))
-    for name, side in (("left", run.left), ("right", run.right)):
-        entry = header[name]["attention"]
-        assert entry["exact"]
-        assert array(entry["data"]).tobytes() == side.probs.data.tobytes()
-        assert array(entry["rows"]).tolist() == side.probs.steps.tolist()
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_field_of_a_golden_run_is_what_was_worked_out_by_hand(name):
+    header = unpack(golden.packed()[name])
+    assert len(bytes.fromhex(header.pop("run"))) == 8
+    assert header == WRITTEN[name]
 
 
-def test_past_the_limit_attention_is_one_byte_and_says_so(run, monkeypatch):
-    monkeypatch.setattr(payload, "EXACT_BYTES", 100)
-    header, array = unpack(pack_run(run))
-    entry = header["left"]["attention"]
-    assert not entry["exact"]
-    rounded = array(entry["data"]) / 255
-    assert np.abs(rounded - run.left.probs.data).max() <= 0.5 / 255 + 1e-7
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_golden_bytes_are_packed_as_they_were(name):
+    kept = (golden.FOLDER / name).read_bytes()
+    assert golden.packed()[name] == kept, "python -m tests.golden writes them anew"
 
 
-def test_bytes_tokens_and_candidates_are_those_of_the_run(run):
-    header, array = unpack(pack_run(run))
-    assert [t["text"] for t in header["tokens"]] == [t.text for t in run.tokens]
-    right = header["right"]
-    assert array(right["cache_bytes"]).tolist() == run.right.cache_bytes.tolist()
-    assert right["top"]["text"][2][0] == run.right.candidates(2)[0][0]
-    assert array(header["differences"]["logits"]).tolist() == run.differences[:, 3].tolist()
+def test_the_types_of_the_javascript_are_those_of_the_layout():
+    kept = (PLAYER / "src" / "layout.d.ts").read_text()
+    assert layout.typescript() + "\n" == kept, "python -m mla_viz.player.layout prints them"
 
 
-def test_thinned_cache_cells_say_how_many_rows_they_have(monkeypatch):
-    monkeypatch.setattr(trace, "CELL_BYTES", 2000)
-    run = decode("Once upon a time", source="synthetic", heads=1, layers=1, max_new_tokens=60)
-    header, array = unpack(pack_run(run))
-    cells = header["left"]["cells"]
-    assert cells["every"] == run.left.cells.every > 1
-    assert array(cells["data"]).shape == (1, cells["tokens"], cells["elems"])
-    assert (cells["tokens"] - 1) * cells["every"] < run.n_steps <= cells["tokens"] * cells["every"]
+def test_what_the_layout_does_not_say_is_not_packed():
+    side = replace(golden.NAIVE, time_us=np.zeros((4, 2)))
+    with pytest.raises(ValueError, match="run.left.time_us: expected f32 with axes steps n_layers"):
+        pack_run(replace(golden.SAME, left=side))
 
 
-def test_operations_count_what_cost_counts(run):
-    header, array = unpack(pack_run(run))
-    for name, side in (("left", run.left), ("right", run.right)):
-        sums = sum(array(op["flops"]) for op in header[name]["operations"]) * run.n_layers
-        assert sums.tolist() == [side.flops(step) for step in range(run.n_steps)]
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (np.zeros((4, 2)), Annotated[layout.Array, "f64", "steps"], r"float64 of shape \(4, 2\)"),
+        (np.zeros(4), Annotated[layout.Array, "f32 u8", "values"], "expected f32 u8 with axes va"),
+        (np.zeros(4, np.int64), Annotated[layout.Array, "i32", "kept"], "got int64"),
+        (2.0, int, "x: expected <class 'int'>, got 2.0"),
+        (True, int, "x: expected <class 'int'>, got True"),
+        (np.float64(2), float, "x: expected <class 'float'>, got np.float64"),
+        (["a", 1], list[str], r"x\[1\]: expected <class 'str'>, got 1"),
+        ("guess", Literal["prompt", "generated"], "x: expected .* got 'guess'"),
+        ({"label": "k"}, layout.Part, "x: expected label, elems, got label"),
+        ({"label": "k", "elems": 1, "of": 2}, layout.Part | None, "got label, elems, of"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_place(value, kind, message):
+    with pytest.raises(ValueError, match=message):
+        payload._header(value, kind, "x", bytearray())
 
 
-def test_shapes_name_the_growing_axis_and_no_other(run):
-    header, _ = unpack(pack_run(run))
-    shapes = {op["name"]: op["shapes"] for op in header["left"]["operations"]}
-    assert shapes["score"] == "3×(1×48)·(48×t)"
-    assert shapes["expand new"] == "(1×6)·(6×192)"
+def test_a_run_decoded_for_real_fits_the_layout():
+    run = decode("Once upon a time", source="synthetic", heads=3, latent=6, max_new_tokens=3)
+    header = unpack(pack_run(run))
+    assert header["left"]["attention"]["data"] == run.left.probs.data.tolist()
+    assert header["right"]["top"]["text"][2][0] == run.right.candidates(2)[0][0]
+    assert list(header["differences"]) == list(DIFFERENCES)
 
 
-def test_operations_of_both_sides_are_marked_shared(run):
-    header, _ = unpack(pack_run(run))
-    shared = {op["name"] for op in header["right"]["operations"] if op["shared"]}
-    assert shared == {"query", "latent", "output"}
+def test_attention_is_exact_up_to_the_limit_and_says_so_past_it(monkeypatch):
+    size = sum(side.probs.data.nbytes for side in golden.SAME.sides())
+    monkeypatch.setattr(payload, "EXACT_BYTES", size)
+    assert unpack(pack_run(golden.SAME))["left"]["attention"]["exact"]
+    monkeypatch.setattr(payload, "EXACT_BYTES", size - 1)
+    for side in ("left", "right"):
+        attention = unpack(pack_run(golden.SAME))[side]["attention"]
+        assert not attention["exact"]
+        weights = WRITTEN["golden.bin"][side]["attention"]["data"]
+        assert np.abs(np.array(attention["data"]) / 255 - weights).max() <= 0.5 / 255 + 1e-7
 
 
-def test_different_models_have_no_differences():
-    run = decode("Once", source="synthetic", right="mqa", heads=2, max_new_tokens=2)
-    header, _ = unpack(pack_run(run))
-    assert header["differences"] is None
-    assert not header["same_model"]
-    assert header["right"]["cache_elems"] == 64
+def head_cache(n_heads, k_width, v_width):
+    """A cache of one token: head h holds keys h.1 and values h.2."""
+    cache = HeadCache((n_heads,), (k_width, v_width), torch.float64, "cpu")
+    heads = torch.arange(1, n_heads + 1, dtype=torch.float64)[:, None, None]
+    cache.append((heads + 0.1).expand(-1, 1, k_width), (heads + 0.2).expand(-1, 1, v_width))
+    return cache
 
 
-def test_another_run_has_another_name(run):
-    other = decode("Once upon a time", source="synthetic", heads=3, latent=7, max_new_tokens=5)
-    names = {unpack(pack_run(r))[0]["run"] for r in (run, other)}
-    assert len(names) == 2
+@pytest.mark.parametrize(
+    ("side", "widths"), [(golden.NAIVE, (3, 6, 5)), (golden.GROUPED, (2, 4, 4))]
+)
+def test_segments_name_every_column_of_a_cache_of_heads(side, widths):
+    columns = head_cache(*widths).table()[0].tolist()
+    names = [
+        float(segment["label"].removeprefix("head ")) + {"k": 0.1, "v": 0.2}[part["label"]]
+        for segment in payload._side(side, 0, True)["segments"]
+        for part in segment["parts"]
+        for _ in range(part["elems"])
+    ]
+    assert names == columns
+
+
+@pytest.mark.parametrize("mechanism", ["mla_absorbed", "mla_merged", "mla_reexpand"])
+def test_segments_name_every_column_of_a_cache_of_latents(mechanism):
+    cache = LatentCache((), 7, 2, torch.float64, "cpu")
+    cache.append(torch.full((1, 7), 0.0), torch.full((1, 2), 1.0))
+    side = replace(golden.ABSORBED, mechanism=mechanism)
+    names = [
+        ["latent c_KV", "rope key k_R"].index(segment["label"])
+        for segment in payload._side(side, 0, True)["segments"]
+        for _ in range(segment["elems"])
+    ]
+    assert names == cache.table()[0].tolist()
+
+
+def test_a_latent_without_a_rope_key_is_one_segment():
+    side = replace(golden.NO_CACHE, mechanism="mla_absorbed")
+    assert [(s["label"], s["elems"]) for s in payload._side(side, 0, True)["segments"]] == [
+        ("latent c_KV", 3)
+    ]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_what_grows_in_a_ledger_is_the_number_of_tokens(mechanism):
+    own = {"mha": 4, "gqa": 2, "mqa": 1}
+    mla, n_kv_heads = golden.MLA, own.get(mechanism)
+    geometry = GQAGeometry(6, 4, n_kv_heads, 4) if n_kv_heads else mla
+    side = replace(golden.NAIVE, mechanism=mechanism, geometry=geometry)
+    ledgers = [side.operations(step) for step in range(13)]
+    for packed, line in zip(payload._operations(ledgers), zip(*ledgers, strict=True), strict=True):
+        for name, size in packed["shape"].items():
+            sizes = [getattr(op, name) for op in line]
+            assert sizes == ([size] * 13 if size is not None else list(range(1, 14)))
+
+
+@pytest.mark.parametrize("what", ["header", "body"])
+def test_another_run_has_another_name(what):
+    probs = AttentionRows(range(4), 2, 3)
+    probs.data[:] = golden.NAIVE.probs.data
+    probs.data[59] = 0
+    changed = {"header": {"elem_bytes": 4}, "body": {"probs": probs}}[what]
+    other = replace(golden.SAME, left=replace(golden.NAIVE, **changed))
+    names = [unpack(pack_run(run))["run"] for run in (golden.SAME, other, golden.SAME)]
+    assert names[0] == names[2] != names[1]

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 
 from mla_viz.cost import operations
-from mla_viz.figures.payload import pack_run
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.player.payload import pack_run
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
 

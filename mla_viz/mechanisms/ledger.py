@@ -44,16 +44,6 @@ class Operation:
         return self.elems_written * self.elem_bytes
 
 
-def shape_text(first: Operation, last: Operation) -> str:
-    """The shapes of an operation at two steps, `t` for what grew: `8×(1×48)·(48×t)`."""
-    sizes = {}
-    for name in ("batch", "rows", "inner", "columns"):
-        a, b = getattr(first, name), getattr(last, name)
-        sizes[name] = str(a) if a == b else "t"
-    times = "" if sizes["batch"] == "1" else f"{sizes['batch']}×"
-    return f"{times}({sizes['rows']}×{sizes['inner']})·({sizes['inner']}×{sizes['columns']})"
-
-
 def _product(
     name: str, formula: str, left: tuple[int, int], right: tuple[int, int], batch: int = 1
 ) -> Operation:

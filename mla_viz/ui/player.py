@@ -1,16 +1,16 @@
-"""The player: one browser component that gets a whole run and steps through it by itself."""
+"""The player as a component of the page: it gets a packed run once and steps by itself."""
 
 from pathlib import Path
 
 import streamlit as st
 
-_FOLDER = Path(__file__).parent / "player"
+from mla_viz.player.bundle import FOLDER, bundle
 
 _component = st.components.v2.component(
     "mla_viz_player",
-    html=(_FOLDER / "player.html").read_text(),
-    css=(_FOLDER / "player.css").read_text(),
-    js="\n".join(part.read_text() for part in sorted(_FOLDER.glob("*.js"))),
+    html=(FOLDER / "player.html").read_text(),
+    css=(FOLDER / "player.css").read_text(),
+    js=bundle() + Path(__file__).with_name("player_adapter.js").read_text(),
 )
 
 

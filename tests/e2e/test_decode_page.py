@@ -19,20 +19,49 @@ def luminance(visit, selector: str) -> float:
     return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
 
 
+# Pixels of a canvas, or of one row of it, that are orange and that are blue; ink is neither.
+HUES = """(canvas, row) => {
+  const [y, height] = row === null ? [0, canvas.height] : [row, 1];
+  const {data} = canvas.getContext('2d').getImageData(0, y, canvas.width, height);
+  const hues = [0, 0];
+  for (let at = 0; at < data.length; at += 4) {
+    const [red, , blue, alpha] = data.subarray(at, at + 4);
+    if (alpha === 255 && Math.abs(red - blue) > 17) hues[red > blue ? 0 : 1] += 1;
+  }
+  return hues;
+}"""
+
+
+def hues(visit, side: str, part: str, row: int | None = None) -> list[int]:
+    return visit.player.locator(f".panel.{side} .{part} canvas").evaluate(HUES, row)
+
+
 def test_first_paint_shows_the_example_without_errors_or_other_hosts(visit, app_url):
     visit.open(app_url)
     assert visit.errors == []
     assert visit.foreign == []
     assert int(visit.value("steps")) > 10
     assert int(visit.value("left-bytes")) > int(visit.value("right-bytes")) > 0
-    painted = visit.page.evaluate(
-        """() => [...document.querySelectorAll('*')].flatMap(e => e.shadowRoot ?
-            [...e.shadowRoot.querySelectorAll('canvas')] : []).filter(c => c.width).map(c =>
-            new Set(new Uint32Array(c.getContext('2d')
-                .getImageData(0, 0, c.width, c.height).data.buffer)).size)"""
-    )
-    assert len(painted) >= 6
-    assert min(painted) > 2, "a canvas is blank"
+
+
+def test_each_side_is_painted_in_its_own_colour(visit, app_url):
+    visit.open(app_url + "?left=mla_expanded&right=mla_absorbed")
+    for part in ("cache", "heads", "triangle"):
+        orange, blue = hues(visit, "left", part)
+        assert orange > 500
+        assert blue == 0
+        orange, blue = hues(visit, "right", part)
+        assert orange == 0
+        assert blue > 500
+
+
+def test_painted_caches_are_as_wide_as_a_token_takes_bytes(visit, app_url):
+    visit.open(app_url + "?heads=8&latent=32&left=mla_expanded&right=mla_absorbed")
+    (left, _), (_, right) = hues(visit, "left", "cache", 2), hues(visit, "right", "cache", 2)
+    ratio = int(visit.value("right-bytes")) / int(visit.value("left-bytes"))
+    assert ratio == 48 / 640
+    assert left > 300
+    assert abs(right - left * ratio) <= 1
 
 
 def test_buttons_keys_and_scrubber_step(visit, app_url):

@@ -5,7 +5,7 @@ import time
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from mla_viz.figures.payload import pack_run
+from mla_viz.player.payload import pack_run
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
 from mla_viz.ui.server import run_store

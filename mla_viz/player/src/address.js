@@ -3,52 +3,79 @@
 // It knows the query string and leaves every other parameter, and the history's state, as they are. The
 // tab remembers the last place too, since another page of the app drops these parameters from the URL.
 
-const ADDRESS_PAUSE_MS = 260;
+/** @import { State } from "./player.js" */
+/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string }} Place */
+
+const PAUSE_MS = 260;
 const MEMORY = "mla-viz-place";
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
-/** Step, layer and head from zero (undefined where absent or no number), and the speed's name. */
-function readAddress() {
+/**
+ * Step, layer and head from zero (undefined where absent or no number), and the speed's name.
+ * @type {() => Place}
+ */
+export function readAddress() {
   const here = new URLSearchParams(window.location.search);
   const query = here.has("step") ? here : new URLSearchParams(remembered() ?? "");
+  /** @type {(name: string, first: number) => number | undefined} */
   const index = (name, first) => {
-    const value = Number.parseInt(query.get(name), 10);
+    const value = Number.parseInt(query.get(name) ?? "", 10);
     return Number.isNaN(value) ? undefined : value - first;
   };
-  const speed = query.get("speed");
+  const speed = query.get("speed") ?? "";
   return {
-    step: index("step", 0), layer: index("layer", 1), head: index("head", 1),
+    step: index("step", 0),
+    layer: index("layer", 1),
+    head: index("head", 1),
     speedName: SPEEDS.includes(speed) ? speed : "1",
   };
 }
 
-/** What this tab showed last; nothing where the browser keeps no storage. */
-function remembered(words) {
+/**
+ * What this tab showed last; nothing where the browser keeps no storage.
+ * @type {() => string | null}
+ */
+function remembered() {
   try {
-    if (words !== undefined) window.sessionStorage.setItem(MEMORY, words);
     return window.sessionStorage.getItem(MEMORY);
   } catch {
     return null;
   }
 }
 
+/** @type {(words: string) => void} */
+function remember(words) {
+  try {
+    window.sessionStorage.setItem(MEMORY, words);
+  } catch {
+    // a browser without storage forgets, and nothing else is lost
+  }
+}
+
+/** @type {(state: State) => void} */
 function writeAddress({ step, layer, head, speedName }) {
   const values = { step, layer: layer + 1, head: head + 1, speed: speedName };
   const { search, pathname, hash } = window.location;
-  const others = search.slice(1).split("&").filter((pair) => pair && !(pair.split("=")[0] in values));
+  const others = search
+    .slice(1)
+    .split("&")
+    .filter((pair) => pair && !(pair.split("=")[0] in values));
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
-  remembered(own.join("&"));
+  remember(own.join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;
   if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
 }
 
-/** Writes once stepping rests for ADDRESS_PAUSE_MS: browsers limit such writes, and each costs a frame. */
-function makeAddressWriter(state) {
+/**
+ * Writes once stepping rests for PAUSE_MS: browsers limit such writes, and each costs a frame.
+ * @type {(state: State) => { schedule: () => void, stop: () => void }}
+ */
+export function makeAddressWriter(state) {
   let timer = 0;
   return {
     schedule: () => {
       clearTimeout(timer);
-      timer = setTimeout(() => writeAddress(state), ADDRESS_PAUSE_MS);
+      timer = setTimeout(() => writeAddress(state), PAUSE_MS);
     },
     stop: () => clearTimeout(timer),
   };

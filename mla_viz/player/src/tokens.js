@@ -1,15 +1,25 @@
 // The token strip: every token of the run as a chip, the current one outlined and kept in view.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
+import { element, setAttribute } from "./dom.js";
+import { plural, shortened, visibleText } from "./words.js";
+
+/** @import { Token } from "./layout.d.ts" */
+/** @import { Run } from "./payload.js" */
+/** @import { Part } from "./stage.js" */
+/** @typedef {{ strip: HTMLElement, chips: HTMLElement[], step: number }} Strip */
+
 const CHIP_LENGTH = 32;
 const CHUNK = 64;
 const UNCHUNKED = 256;
 
-function makeTokenStrip(strip, goTo) {
+/** @type {(strip: HTMLElement, goTo: (step: number) => void) => Part & { keepInView: () => void }} */
+export function makeTokenStrip(strip, goTo) {
+  /** @type {Strip} */
   const state = { strip, chips: [], step: -1 };
-  strip.addEventListener("click", (event) => {
-    const chip = event.target.closest("[data-pos]");
-    if (chip) goTo(Number(chip.dataset.pos));
+  strip.addEventListener("click", ({ target }) => {
+    const pos = target instanceof Element && target.closest("[data-pos]")?.getAttribute("data-pos");
+    if (pos) goTo(Number(pos));
   });
   return {
     load: (run) => loadChips(state, run),
@@ -18,17 +28,21 @@ function makeTokenStrip(strip, goTo) {
   };
 }
 
+/** @type {(state: Strip, run: Run) => void} */
 function loadChips(state, run) {
   const { strip } = state;
   state.step = -1;
-  state.chips = run.tokens.map((token, pos) => makeChip(run, token, pos));
+  state.chips = run.tokens.map((token) => makeChip(run, token));
   const nodes = [...state.chips];
   if (run.prompt_len < nodes.length) nodes.splice(run.prompt_len, 0, makeBoundary());
   strip.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
   setAttribute(strip, "aria-label", `${plural(run.tokens.length, "token")}; click one to go to its step`);
 }
 
-/** Long lists in chunks that the browser neither lays out nor paints while they are out of view. */
+/**
+ * Long lists in chunks that the browser neither lays out nor paints while they are out of view.
+ * @type {(nodes: HTMLElement[]) => HTMLElement[]}
+ */
 function chunked(nodes) {
   return Array.from({ length: Math.ceil(nodes.length / CHUNK) }, (_, index) => {
     const chunk = element("div", "chunk");
@@ -37,22 +51,25 @@ function chunked(nodes) {
   });
 }
 
-function makeChip(run, token, pos) {
-  const fed = pos < run.n_steps;
-  const whole = visibleText(token.text);
-  const chip = element("span", `chip ${token.source}`, shortened(whole, CHIP_LENGTH));
-  chip.dataset.pos = pos;
+/** @type {(run: Run, token: Token) => HTMLElement} */
+function makeChip(run, { id, text, pos, source }) {
+  const whole = visibleText(text);
+  const chip = element("span", `chip ${source}`, shortened(whole, CHIP_LENGTH));
+  chip.dataset.pos = String(pos);
+  const fed = pos < run.n_steps ? "" : ", not fed any more";
   const cut = whole.length > CHIP_LENGTH ? ` · ${whole}` : "";
-  chip.title = `token ${pos} · id ${token.id} · ${token.source}${fed ? "" : ", not fed any more"}${cut}`;
+  chip.title = `token ${pos} · id ${id} · ${source}${fed}${cut}`;
   return chip;
 }
 
+/** @type {() => HTMLElement} */
 function makeBoundary() {
   const boundary = element("span", "boundary", "generated");
   boundary.title = "The prompt ends here; what follows was generated";
   return boundary;
 }
 
+/** @type {(state: Strip, step: number) => void} */
 function paintChips(state, step) {
   if (step === state.step) return;
   const [from, to] = [Math.min(step, state.step), Math.max(step, state.step)];
@@ -64,7 +81,10 @@ function paintChips(state, step) {
   state.step = step;
 }
 
-/** Scroll the strip, never the page, until the current token's line has the line before it above. */
+/**
+ * Scroll the strip, never the page, until the current token's line has the line before it above.
+ * @type {(state: Strip) => void}
+ */
 function keepInView({ strip, chips, step }) {
   const [inside, chip] = [strip.getBoundingClientRect(), chips[step].getBoundingClientRect()];
   const line = chip.height + 5;

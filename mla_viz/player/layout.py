@@ -1,0 +1,194 @@
+"""What a payload says of a run, field by field: written here once, for both ends.
+
+The packer refuses what differs from these types. `python -m mla_viz.player.layout` prints them as
+TypeScript, which is kept in src/layout.d.ts and which the player's JavaScript is checked against.
+An array is annotated by its dtype (more than one where it may differ) and by its axes; in the
+header it stands as offset, dtype and shape.
+"""
+
+import sys
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, is_typeddict
+
+import numpy as np
+
+VERSION = 1
+Array = np.ndarray
+DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
+
+
+class Token(TypedDict):
+    """A token of the run."""
+
+    id: int
+    text: str
+    pos: int
+    source: Literal["prompt", "generated"]
+
+
+class Differences(TypedDict):
+    """Largest difference between the sides after each step, over all layers and heads."""
+
+    scores: Annotated[Array, "f64", "steps"]
+    probs: Annotated[Array, "f64", "steps"]
+    out: Annotated[Array, "f64", "steps"]
+    logits: Annotated[Array, "f64", "steps"]
+
+
+class Baseline(TypedDict):
+    """A cache that ratios are taken against: what it is, what it counts, bytes of all layers."""
+
+    label: str
+    what: str
+    counted: str
+    bytes_per_token: int
+
+
+class Colour(TypedDict):
+    """Ink and tinted ground of a mechanism, on a light page and on a dark one."""
+
+    light: str
+    light_tint: str
+    dark: str
+    dark_tint: str
+
+
+class Part(TypedDict):
+    """A stretch of a segment's elements."""
+
+    label: str
+    elems: int
+
+
+class Segment(TypedDict):
+    """A stretch of a cached row, in the order of its elements; parts where it has more than one."""
+
+    label: str
+    elems: int
+    parts: list[Part]
+
+
+class Product(TypedDict):
+    """`batch` products of (rows x inner)·(inner x columns); null is the number of tokens so far."""
+
+    batch: int | None
+    rows: int | None
+    inner: int | None
+    columns: int | None
+
+
+class Operation(TypedDict):
+    """A line of the ledger of one layer; `shared` where the other side has the same."""
+
+    name: str
+    formula: str
+    shape: Product
+    shared: bool
+    flops: Annotated[Array, "f64", "steps"]
+    bytes_read: Annotated[Array, "f64", "steps"]
+    bytes_written: Annotated[Array, "f64", "steps"]
+
+
+class Attention(TypedDict):
+    """Weights of the kept steps, n_layers x n_heads x (step + 1) each, one step behind another.
+
+    Exact as they are, otherwise in 255ths.
+    """
+
+    exact: bool
+    steps: Annotated[Array, "i32", "kept"]
+    data: Annotated[Array, "f32 u8", "values"]
+
+
+class Cells(TypedDict):
+    """Cached values in bytes: low + (high - low) * byte / 255; row i is token i * every."""
+
+    every: int
+    low_high: Annotated[Array, "f32", "n_layers", "ends"]
+    data: Annotated[Array, "u8", "n_layers", "rows", "elems"]
+
+
+class Candidates(TypedDict):
+    """The likeliest next tokens after each step, likeliest first."""
+
+    text: list[list[str]]
+    probs: Annotated[Array, "f32", "steps", "candidates"]
+
+
+class Side(TypedDict):
+    """One mechanism's decoding. Bytes are of all layers, elements of one token in one layer."""
+
+    mechanism: str
+    label: str
+    short: str
+    color: Colour
+    n_heads: int
+    elem_bytes: int
+    cache_elems: int
+    segments: list[Segment]
+    cache_bytes: Annotated[Array, "f64", "steps"]
+    allocated_bytes: Annotated[Array, "f64", "steps"]
+    working_bytes: Annotated[Array, "f64", "steps"]
+    time_us: Annotated[Array, "f32", "steps", "n_layers"]
+    operations: list[Operation]
+    attention: Attention
+    cells: Cells
+    top: Candidates
+
+
+class Run(TypedDict):
+    """A prompt decoded by two mechanisms; `run` names its content."""
+
+    version: Literal[VERSION]
+    run: str
+    dtype: str
+    device: str
+    temperature: float
+    same_model: bool
+    same_tokens: bool
+    n_layers: int
+    prompt_len: int
+    n_steps: int
+    notes: list[str]
+    tokens: list[Token]
+    differences: Differences | None
+    baselines: list[Baseline]
+    left: Side
+    right: Side
+
+
+_PLAIN = {str: "string", bool: "boolean", int: "number", float: "number", NoneType: "null"}
+_ARRAYS = {"f64": "Float64Array", "f32": "Float32Array", "i32": "Int32Array", "u8": "Uint8Array"}
+
+
+def typescript() -> str:
+    """These types in TypeScript."""
+    head = [
+        "// Made by `python -m mla_viz.player.layout`.",
+        'import type { NDArray } from "./ndarray.js";',
+    ]
+    return "\n".join([*head, *(_interface(t) for t in globals().values() if is_typeddict(t))])
+
+
+def _interface(table: Any) -> str:
+    about = " ".join(table.__doc__.split())
+    fields = [f"  {name}: {_type(kind)};" for name, kind in table.__annotations__.items()]
+    return "\n".join([f"\n/** {about} */", f"export interface {table.__name__} {{", *fields, "}"])
+
+
+def _type(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        _, dtypes, *axes = get_args(kind)
+        data = " | ".join(_ARRAYS[dtype] for dtype in dtypes.split())
+        return f"NDArray<{data}, [{', '.join(f'{axis}: number' for axis in axes)}]>"
+    if get_origin(kind) is list:
+        return f"{_type(get_args(kind)[0])}[]"
+    if get_origin(kind) is UnionType:
+        return " | ".join(map(_type, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return " | ".join(f'"{x}"' if isinstance(x, str) else str(x) for x in get_args(kind))
+    return _PLAIN.get(kind, kind.__name__)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(typescript() + "\n")

@@ -1,0 +1,190 @@
+"""A Run as one block of bytes, the form in which the player gets it.
+
+Header length (u32, little-endian), the header as UTF-8 JSON, zeros up to a multiple of 8, then the
+arrays, each at a multiple of 8. Which fields and arrays there are says layout.py. Attention travels
+as float32 up to EXACT_BYTES a run and as one byte a value past that.
+"""
+
+import json
+from dataclasses import asdict
+from hashlib import blake2b
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
+
+import numpy as np
+from jaxtyping import Float64
+
+from mla_viz.config import MLAGeometry
+from mla_viz.cost import baselines
+from mla_viz.mechanisms.ledger import Operation
+from mla_viz.mechanisms.segments import Segment
+from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.player import layout
+from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
+
+EXACT_BYTES = 16 << 20
+
+
+def pack_run(run: Run) -> bytes:
+    """Pack a run for the player."""
+    body = bytearray()
+    header = _header(_run(run), layout.Run, "run", body)
+    header["run"] = blake2b(json.dumps(header).encode() + body, digest_size=8).hexdigest()
+    text = json.dumps(header).encode()
+    return _padded(len(text).to_bytes(4, "little") + text) + body
+
+
+def _padded(raw: bytes) -> bytes:
+    return raw + bytes(-len(raw) % 8)
+
+
+def _header(value: Any, kind: Any, where: str, body: bytearray) -> Any:
+    """What stands in the header for a value of this kind; arrays go to the end of the body.
+
+    Raises:
+        ValueError: the value is not what the layout says; the message names its place.
+    """
+    if is_typeddict(kind):
+        fields = kind.__annotations__
+        if value.keys() != fields.keys():
+            raise ValueError(f"{where}: expected {', '.join(fields)}, got {', '.join(value)}")
+        return {k: _header(value[k], each, f"{where}.{k}", body) for k, each in fields.items()}
+    if get_origin(kind) is list:
+        each = get_args(kind)[0]
+        return [_header(child, each, f"{where}[{i}]", body) for i, child in enumerate(value)]
+    if get_origin(kind) is UnionType:
+        inner, _ = get_args(kind)
+        return None if value is None else _header(value, inner, where, body)
+    if get_origin(kind) is Annotated:
+        return _append(value, *get_args(kind)[1:], where=where, body=body)
+    fits = value in get_args(kind) if get_origin(kind) is Literal else type(value) is kind
+    if not fits:
+        raise ValueError(f"{where}: expected {kind}, got {value!r}")
+    return value
+
+
+def _append(
+    array: np.ndarray, dtypes: str, *axes: str, where: str, body: bytearray
+) -> dict[str, Any]:
+    names = {np.dtype(dtype): name for name, dtype in layout.DTYPES.items()}
+    dtype = names.get(array.dtype)
+    if dtype not in dtypes.split() or array.ndim != len(axes):
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{where}: expected {dtypes} with axes {' '.join(axes)}, got {got}")
+    entry = {"offset": len(body), "dtype": dtype, "shape": list(array.shape)}
+    body += _padded(array.tobytes())
+    return entry
+
+
+def _run(run: Run) -> layout.Run:
+    exact = sum(side.probs.data.nbytes for side in run.sides()) <= EXACT_BYTES
+    left, right = (_side(side, run.n_steps, exact) for side in run.sides())
+    _mark_shared(left["operations"], right["operations"])
+    return {
+        "version": layout.VERSION,
+        "run": "",
+        "dtype": run.dtype,
+        "device": run.device,
+        "temperature": float(run.temperature),
+        "same_model": run.differences is not None,
+        "same_tokens": run.same_tokens,
+        "n_layers": run.n_layers,
+        "prompt_len": run.prompt_len,
+        "n_steps": run.n_steps,
+        "notes": list(run.notes),
+        "tokens": [asdict(token) for token in run.tokens],
+        "differences": _differences(run),
+        "baselines": _baselines(run),
+        "left": left,
+        "right": right,
+    }
+
+
+def _numbers(values: object) -> Float64[np.ndarray, " steps"]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _differences(run: Run) -> layout.Differences | None:
+    if run.differences is None:
+        return None
+    return {name: _numbers(run.differences[:, i]) for i, name in enumerate(DIFFERENCES)}
+
+
+def _baselines(run: Run) -> list[layout.Baseline]:
+    g = run.left.geometry
+    v_head_dim = g.v_head_dim if isinstance(g, MLAGeometry) else g.head_dim
+    each_elem = run.n_layers * run.left.elem_bytes
+    return [
+        {
+            "label": baseline.label,
+            "what": baseline.what,
+            "counted": baseline.counted,
+            "bytes_per_token": baseline.elems * each_elem,
+        }
+        for baseline in baselines(g.n_heads, v_head_dim)
+    ]
+
+
+def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
+    row = MECHANISMS[side.mechanism]
+    return {
+        "mechanism": side.mechanism,
+        "label": row.label,
+        "short": row.short,
+        "color": asdict(row.colour),
+        "n_heads": side.geometry.n_heads,
+        "elem_bytes": side.elem_bytes,
+        "cache_elems": side.cache_elems,
+        "segments": [_segment(segment) for segment in row.segments(side.geometry)],
+        "cache_bytes": _numbers(side.cache_bytes),
+        "allocated_bytes": _numbers(side.allocated_bytes),
+        "working_bytes": _numbers(side.working_bytes),
+        "time_us": side.time_us,
+        "operations": _operations([side.operations(step) for step in range(n_steps)]),
+        "attention": _attention(side.probs, exact),
+        "cells": {
+            "every": side.cells.every,
+            "low_high": side.cells.low_high,
+            "data": side.cells.data,
+        },
+        "top": {"text": side.top_text, "probs": side.top_probs},
+    }
+
+
+def _segment(segment: Segment) -> layout.Segment:
+    parts = [asdict(part) for part in segment.parts]
+    return {"label": segment.label, "elems": segment.elems, "parts": parts}
+
+
+def _operations(ledgers: list[list[Operation]]) -> list[layout.Operation]:
+    return [
+        {
+            "name": line[-1].name,
+            "formula": line[-1].formula,
+            "shape": _shape(line[0], line[-1]),
+            "shared": False,
+            "flops": _numbers([op.flops for op in line]),
+            "bytes_read": _numbers([op.bytes_read for op in line]),
+            "bytes_written": _numbers([op.bytes_written for op in line]),
+        }
+        for line in zip(*ledgers, strict=True)
+    ]
+
+
+def _shape(first: Operation, last: Operation) -> layout.Product:
+    """The sizes of an operation; None for what grew between two steps."""
+    names = ("batch", "rows", "inner", "columns")
+    sizes = {name: (getattr(first, name), getattr(last, name)) for name in names}
+    return {name: before if before == after else None for name, (before, after) in sizes.items()}
+
+
+def _mark_shared(left: list[layout.Operation], right: list[layout.Operation]) -> None:
+    """Operations that both sides do alike are drawn muted."""
+    kinds = [{(op["name"], op["formula"]) for op in side} for side in (left, right)]
+    for op in left + right:
+        op["shared"] = all((op["name"], op["formula"]) in kind for kind in kinds)
+
+
+def _attention(probs: AttentionRows, exact: bool) -> layout.Attention:
+    data = probs.data if exact else np.rint(probs.data * 255).astype(np.uint8)
+    return {"exact": exact, "steps": probs.steps, "data": data}

@@ -1,0 +1,106 @@
+// What both attention maps share: columns, one a token of the whole run, one linear scale from 0 to 1, and
+// what is said of a weight. It knows rows of weights; it does not know how a mechanism came by them.
+
+import { GUTTER, plotWidth } from "./canvas.js";
+import { quoted } from "./words.js";
+
+/** @import { Picture, Surface } from "./canvas.js" */
+/** @import { Run, Side } from "./payload.js" */
+/** @import { AttentionRows, Stored } from "./rows.js" */
+/** @import { View } from "./stage.js" */
+
+/**
+ * The chosen head, where this side has it; its last one otherwise.
+ * @type {(view: View, side: Side) => number}
+ */
+export function headOf({ head }, side) {
+  return Math.min(head, side.n_heads - 1);
+}
+
+/**
+ * Pixels [from, to) of cell `index` out of `cells` laid over `extent` pixels; wide cells leave a gap.
+ * @type {(index: number, cells: number, extent: number) => [from: number, to: number]}
+ */
+export function cellSpan(index, cells, extent) {
+  const from = Math.floor((index * extent) / cells);
+  const to = Math.floor(((index + 1) * extent) / cells);
+  return [from, Math.max(from + 1, extent / cells >= 5 ? to - 1 : to)];
+}
+
+/**
+ * Lay stored weights into `levels`, a cell each of `cells` in all; the largest wins, -1 stays blank.
+ * @type {(levels: Int16Array, stored: Stored, toLevel: number, cells: number) => void}
+ */
+export function poolRow(levels, stored, toLevel, cells) {
+  const extent = levels.length;
+  const perCell = extent / cells;
+  const gap = perCell >= 5 ? 1 : 0;
+  for (let cell = 0; cell < stored.length; cell += 1) {
+    const level = Math.round(stored[cell] * toLevel);
+    const from = Math.floor(cell * perCell);
+    const to = Math.max(from + 1, Math.floor((cell + 1) * perCell) - gap);
+    for (let pixel = from; pixel < to; pixel += 1) if (level > levels[pixel]) levels[pixel] = level;
+  }
+}
+
+/**
+ * Write one row of levels as colours into image rows [top, bottom).
+ * @type {(picture: Picture, levels: Int16Array, scale: Uint32Array, top: number, bottom: number) => void}
+ */
+export function writeRow({ pixels, width }, levels, scale, top, bottom) {
+  for (let y = top; y < bottom; y += 1) {
+    for (let x = 0; x < width; x += 1) if (levels[x] >= 0) pixels[y * width + x] = scale[levels[x]];
+  }
+}
+
+/**
+ * Whether a pixel of this surface stands for more than one token.
+ * @type {(surface: Surface, run: Run) => boolean}
+ */
+export function isPooled(surface, run) {
+  return plotWidth(surface) * surface.ratio < run.n_steps;
+}
+
+/**
+ * What is said where a step has no row.
+ * @type {(rows: AttentionRows) => string}
+ */
+export function keptFromWords({ steps }) {
+  return steps.length
+    ? `No weights kept this early: the first are of step ${steps[0] + 1}.`
+    : "No weights kept in this run.";
+}
+
+/**
+ * The largest of the keys [from, to): its place.
+ * @type {(stored: Stored, from: number, to: number) => number}
+ */
+export function peakOf(stored, from, to) {
+  let best = from;
+  for (let key = from; key < to; key += 1) if (stored[key] > stored[best]) best = key;
+  return best;
+}
+
+/**
+ * The tokens [from, to) under x: one, or all that share its pixel.
+ * @type {(surface: Surface, nSteps: number, x: number) => [from: number, to: number]}
+ */
+export function tokensUnder(surface, nSteps, x) {
+  const width = plotWidth(surface);
+  const from = Math.floor(((x - GUTTER) / width) * nSteps);
+  return [from, from + Math.max(1, Math.ceil(nSteps / (width * surface.ratio)))];
+}
+
+/**
+ * The weight of these tokens, in words: exact where it is one, the largest of several otherwise.
+ * @type {(run: Run, rows: AttentionRows, stored: Stored, tokens: number[], where: string) => string | null}
+ */
+export function weightWords(run, rows, stored, [from, until], where) {
+  if (from < 0 || from >= stored.length) return null;
+  const to = Math.min(stored.length, until);
+  const best = peakOf(stored, from, to);
+  const weight = stored[best] * rows.scale(1);
+  const figure = rows.exact ? weight.toPrecision(9) : `≈ ${weight.toFixed(3)} (rounded)`;
+  const pooled = to - from > 1 ? `, max of ${to - from} tokens` : "";
+  return `${where}\ntoken ${best} ${quoted(run.tokens[best].text, 20)}\n${figure}${pooled}`;
+}

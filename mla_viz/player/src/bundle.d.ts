@@ -1,0 +1,2 @@
+// What the bundle leaves to the text that stands behind it.
+declare const mlaVizPlayer: typeof import("./player.js");

@@ -1,0 +1,274 @@
+// The cache map: one row a token, one column a cached element, both sides to one scale, so area is memory.
+// It knows cached cells and their segments; it does not know attention, time or other mechanisms' weights.
+
+import {
+  beginSurface,
+  drawMarker,
+  drawRoom,
+  GUTTER,
+  imageFor,
+  makeSurface,
+  plotWidth,
+  textWidth,
+  write,
+} from "./canvas.js";
+import { find, setAttribute, setText } from "./dom.js";
+import { shortNames } from "./narration.js";
+import { attachTooltip } from "./tooltip.js";
+import { bytesText, plural, quoted, signedText } from "./words.js";
+
+/** @import { Context, Picture, Surface } from "./canvas.js" */
+/** @import { Cells, Segment } from "./layout.d.ts" */
+/** @import { Run, Side, SideName } from "./payload.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @import { Theme } from "./theme.js" */
+/** @typedef {{ name: SideName, surface: Surface, view: View | null }} CacheMap */
+/** @typedef {{ caption: HTMLElement, aside: HTMLElement }} Captions */
+/** @typedef {{ elementWidth: number, rowHeight: number, plotHeight: number }} Scale in CSS pixels */
+/** @typedef {{ from: number, width: number, y: number, free: number[], few: boolean }} Bracket */
+
+const HEIGHT = 160;
+const TALLEST_ROW = 5;
+const BRACKET_HEIGHT = 34;
+
+/** @type {(panel: HTMLElement, name: SideName, tooltip: HTMLElement) => Part} */
+export function makeCacheView(panel, name, tooltip) {
+  const surface = makeSurface(find(panel, ".cache canvas", HTMLCanvasElement));
+  /** @type {CacheMap} */
+  const state = { name, surface, view: null };
+  const captions = { caption: find(panel, ".cache .caption"), aside: find(panel, ".cache .aside") };
+  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && cacheWords(state.view, state, x, y));
+  return { surface, paint: (view) => paintCache(state, captions, view) };
+}
+
+/**
+ * Sizes that both sides share: CSS pixels of one element, and of one token's row.
+ * @type {(run: Run, width: number) => Scale}
+ */
+export function cacheScale(run, width) {
+  const widest = Math.max(run.left.cache_elems, run.right.cache_elems, 1);
+  const rowHeight = Math.min(TALLEST_ROW, HEIGHT / run.n_steps);
+  return { elementWidth: width / widest, rowHeight, plotHeight: Math.max(24, run.n_steps * rowHeight) };
+}
+
+/** @type {(state: CacheMap, captions: Captions, view: View) => void} */
+function paintCache(state, captions, view) {
+  state.view = view;
+  const { surface, name } = state;
+  const side = view.run[name];
+  const scale = cacheScale(view.run, plotWidth(surface));
+  const context = beginSurface(surface, scale.plotHeight + BRACKET_HEIGHT);
+  const width = side.cache_elems * scale.elementWidth;
+  if (side.cache_elems > 0) {
+    drawRoom(context, view.theme, width, scale.plotHeight);
+    drawCells(context, state, view, scale.rowHeight, width);
+    drawBrackets(context, view.theme, side.segments, scale);
+  }
+  drawMissing(context, view, name, scale, width);
+  drawNewRow(context, view, scale.rowHeight, width);
+  drawToCome(context, view, scale, width);
+  writePooled(context, view.theme, side, scale, surface);
+  captionCache(surface, captions, view, name);
+}
+
+/** @type {(context: Context, map: CacheMap, view: View, rowHeight: number, width: number) => void} */
+function drawCells(context, { surface, name }, view, rowHeight, width) {
+  const { run, step, layer, theme } = view;
+  const rows = run.n_steps * rowHeight;
+  const key = `${theme.key}|${layer}`;
+  const [wide, high] = [Math.round(width * surface.ratio), Math.round(rows * surface.ratio)];
+  const image = imageFor(surface, key, wide, high, (picture) => {
+    poolCells(picture, run[name].cells, layer, run.n_steps, theme[name].scale);
+  });
+  const shown = Math.max(1, Math.round((image.height * (step + 1)) / run.n_steps));
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, image.width, shown, GUTTER, 0, width, (rows * shown) / image.height);
+}
+
+/**
+ * Fill the image with the mean of the cells under each pixel, or the cell itself where it is wider.
+ * @type {(picture: Picture, cells: Cells, layer: number, nSteps: number, scale: Uint32Array) => void}
+ */
+export function poolCells({ pixels, width, height }, cells, layer, nSteps, scale) {
+  const { every } = cells;
+  const [, tokens, elems] = cells.data.shape;
+  const first = Array.from({ length: width }, (_, x) => Math.floor((x * elems) / width));
+  const end = first.map((from, x) => Math.max(from + 1, Math.floor(((x + 1) * elems) / width)));
+  const sums = new Float64Array(width);
+  for (let y = 0; y < height; y += 1) {
+    const from = Math.min(tokens - 1, Math.floor((y * nSteps) / height / every));
+    const to = Math.min(tokens, Math.max(from + 1, Math.floor(((y + 1) * nSteps) / height / every)));
+    sums.fill(0);
+    for (let row = from; row < to; row += 1) addRow(sums, cells.data.part(layer, row), first, end);
+    for (let x = 0; x < width; x += 1) {
+      pixels[y * width + x] = scale[Math.round(sums[x] / ((to - from) * (end[x] - first[x])))];
+    }
+  }
+}
+
+/** @type {(sums: Float64Array, row: Uint8Array, first: number[], end: number[]) => void} */
+function addRow(sums, row, first, end) {
+  for (let x = 0; x < sums.length; x += 1) {
+    for (let column = first[x]; column < end[x]; column += 1) sums[x] += row[column];
+  }
+}
+
+/**
+ * The dashed outline: what the other side holds in its cache and this one does not.
+ * @type {(context: Context, view: View, name: SideName, scale: Scale, width: number) => void}
+ */
+function drawMissing(context, { run, step, theme }, name, { elementWidth, rowHeight }, width) {
+  const [other, otherName] =
+    name === "left" ? [run.right, shortNames(run)[1]] : [run.left, shortNames(run)[0]];
+  const missing = (other.cache_elems - run[name].cache_elems) * elementWidth;
+  if (missing <= 0) return;
+  const height = Math.max(2, (step + 1) * rowHeight);
+  context.strokeStyle = theme.muted;
+  context.lineWidth = 1;
+  context.setLineDash([4, 3]);
+  context.strokeRect(GUTTER + width + 1.5, 0.5, missing - 2, height);
+  context.setLineDash([]);
+  const words = `what ${otherName} caches more`;
+  if (textWidth(context, theme, words, 11.5) + 8 > missing) return;
+  const y = height >= 20 ? height / 2 : height + 10;
+  write(context, theme, words, GUTTER + width + missing / 2, y, { align: "center", size: 11.5 });
+}
+
+/** @type {(context: Context, view: View, rowHeight: number, width: number) => void} */
+function drawNewRow(context, { step, theme }, rowHeight, width) {
+  const bottom = (step + 1) * rowHeight;
+  const middle = Math.max(6, bottom - rowHeight / 2);
+  write(context, theme, String(step), GUTTER - 10, middle, { align: "right", size: 10.5, colour: theme.ink });
+  drawMarker(context, theme, middle);
+  context.fillStyle = theme.ink;
+  context.fillRect(GUTTER, bottom, Math.max(width, 2), 1.5);
+}
+
+/**
+ * Name the empty rest of the room, where there is room for words.
+ * @type {(context: Context, view: View, scale: Scale, width: number) => void}
+ */
+function drawToCome(context, { run, step, theme }, { rowHeight, plotHeight }, width) {
+  const filled = (step + 1) * rowHeight;
+  const words = `${plural(run.n_steps - step - 1, "token")} to come`;
+  if (plotHeight - filled < 22 || textWidth(context, theme, words, 11) + 12 > width) return;
+  write(context, theme, words, GUTTER + width / 2, (plotHeight + filled) / 2 + 1, { align: "center" });
+}
+
+/**
+ * Say where a pixel stands for more than one value, at the right below the brackets.
+ * @type {(context: Context, theme: Theme, side: Side, scale: Scale, surface: Surface) => void}
+ */
+function writePooled(context, theme, side, { elementWidth, rowHeight, plotHeight }, surface) {
+  const subPixel = Math.min(elementWidth, rowHeight) * surface.ratio < 1;
+  const reduced = isReduced(side);
+  if (!side.cache_elems || !(reduced || subPixel)) return;
+  const words = reduced ? "pooled" : "pooled for display: mean under each pixel";
+  write(context, theme, words, surface.width - 2, plotHeight + 29, { align: "right", size: 10.5 });
+}
+
+/**
+ * Whether the cells that travelled are fewer than the cached values.
+ * @type {(side: Side) => boolean}
+ */
+function isReduced({ cells, cache_elems: elems }) {
+  return cells.data.shape[2] !== elems || cells.every > 1;
+}
+
+/** @type {(context: Context, theme: Theme, segments: Segment[], scale: Scale) => void} */
+function drawBrackets(context, theme, segments, { elementWidth, plotHeight }) {
+  const y = plotHeight + 8;
+  let from = GUTTER;
+  let free = [0, 0];
+  for (const { label, elems } of segments) {
+    const width = elems * elementWidth;
+    context.fillStyle = theme.muted;
+    context.fillRect(from + 0.5, y, Math.max(1, width - 1.5), 1.5);
+    context.fillRect(from + 0.5, y - 3, 1, 4);
+    free = labelBracket(context, theme, label, { from, width, y, free, few: segments.length < 4 });
+    from += width;
+  }
+}
+
+/**
+ * Write the label centred where it fits; where segments are few it may overhang, on the first free line.
+ * @type {(context: Context, theme: Theme, label: string, bracket: Bracket) => number[]}
+ */
+function labelBracket(context, theme, label, { from, width, y, free, few }) {
+  const needed = textWidth(context, theme, label, 10.5);
+  const fits = needed + 4 <= width;
+  if (!fits && !few) return free;
+  const x = fits ? from + (width - needed) / 2 : from;
+  const line = free[0] <= x ? 0 : 1;
+  write(context, theme, label, x, y + 9 + 12 * line, { size: 10.5 });
+  return free.map((right, index) => (index === line ? x + needed + 6 : right));
+}
+
+/** @type {(surface: Surface, captions: Captions, view: View, name: SideName) => void} */
+function captionCache(surface, { caption, aside }, { run, step, layer }, name) {
+  const side = run[name];
+  const bytes = side.cache_bytes.at(step);
+  const added = bytes - (step ? side.cache_bytes.at(step - 1) : 0);
+  const size = `${plural(step + 1, "token")} × ${plural(side.cache_elems, "value")}`;
+  setText(caption, side.cache_elems ? `Cache, layer ${layer + 1}: ${size}` : `No cache, layer ${layer + 1}`);
+  setText(aside, added ? `+${bytesText(added)} this token, all layers` : "nothing kept");
+  const words = `Cache of ${side.short}, layer ${layer + 1}: ${size}; ${bytesText(bytes)} over all layers`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/**
+ * What lies under the point (x, y): which token, which value, and how large.
+ * @type {(view: View, map: CacheMap, x: number, y: number) => string | null}
+ */
+export function cacheWords({ run, step, layer }, { surface, name }, x, y) {
+  const side = run[name];
+  const { elementWidth, rowHeight } = cacheScale(run, plotWidth(surface));
+  const pos = Math.floor(y / rowHeight);
+  const index = Math.floor((x - GUTTER) / elementWidth);
+  if (pos < 0 || pos > step || index < 0 || index >= side.cache_elems) return null;
+  const { value, low, high } = cellValue(side, layer, pos, index);
+  const kept = isReduced(side) ? "pooled, one byte" : "one byte";
+  return (
+    `token ${pos} ${quoted(run.tokens[pos].text, 20)}\n${elementWords(side.segments, index)}\n` +
+    `≈ ${signedText(value)} (${kept}, range ${signedText(low)} … ${signedText(high)})`
+  );
+}
+
+/**
+ * The cached value of a token and element, as its byte has it, and the range that it was rounded over.
+ * @type {(side: Side, layer: number, pos: number, index: number) => Record<"value" | "low" | "high", number>}
+ */
+export function cellValue({ cells, cache_elems: cached }, layer, pos, index) {
+  const [, tokens, elems] = cells.data.shape;
+  const row = Math.min(tokens - 1, Math.floor(pos / cells.every));
+  const level = cells.data.at(layer, row, Math.floor((index * elems) / cached));
+  const [low, high] = cells.low_high.part(layer);
+  return { value: low + ((high - low) * level) / 255, low, high };
+}
+
+/**
+ * What one element of a cached row is, in words: "head 2, k, value 7".
+ * @type {(segments: Segment[], index: number) => string}
+ */
+export function elementWords(segments, index) {
+  const segment = within(segments, index);
+  if (!segment) return `value ${index}`;
+  const part = within(segment.of.parts, segment.rest);
+  if (!part) return `${segment.of.label}, value ${segment.rest}`;
+  return `${segment.of.label}, ${part.of.label}, value ${part.rest}`;
+}
+
+/**
+ * The stretch that an index falls into, and the index inside it.
+ * @template {{ elems: number }} Stretch
+ * @param {Stretch[]} stretches
+ * @param {number} index
+ */
+function within(stretches, index) {
+  let rest = index;
+  for (const of of stretches) {
+    if (rest < of.elems) return { of, rest };
+    rest -= of.elems;
+  }
+  return undefined;
+}

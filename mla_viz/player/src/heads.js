@@ -1,0 +1,190 @@
+// The strip of heads: every head of one layer over the tokens so far, a row each.
+// It knows the weights of one step; it asks `chooseHead` for a head and does not know what follows.
+
+import {
+  cellSpan,
+  headOf,
+  isPooled,
+  keptFromWords,
+  peakOf,
+  poolRow,
+  tokensUnder,
+  weightWords,
+  writeRow,
+} from "./attention.js";
+import {
+  beginSurface,
+  drawMarker,
+  drawRoom,
+  GUTTER,
+  makeImage,
+  makeSurface,
+  plotWidth,
+  textWidth,
+  write,
+} from "./canvas.js";
+import { find, setAttribute, setText } from "./dom.js";
+import { attachTooltip } from "./tooltip.js";
+import { plural, quoted } from "./words.js";
+
+/** @import { Context, Surface } from "./canvas.js" */
+/** @import { Side, SideName } from "./payload.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Heads */
+
+const LABEL_HEIGHT = 18;
+
+/**
+ * @param {HTMLElement} panel
+ * @param {SideName} name
+ * @param {HTMLElement} tooltip
+ * @param {(head: number) => void} chooseHead
+ * @returns {Part}
+ */
+export function makeHeadsView(panel, name, tooltip, chooseHead) {
+  const surface = makeSurface(find(panel, ".heads canvas", HTMLCanvasElement));
+  /** @type {Heads} */
+  const state = { name, surface, view: null, caption: find(panel, ".heads .caption") };
+  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && headsWords(state.view, state, x, y));
+  surface.canvas.addEventListener("click", (event) => {
+    const head = state.view ? headAt(state.view.run[name], event.offsetY) : -1;
+    if (head >= 0) chooseHead(head);
+  });
+  return { surface, paint: (view) => paintHeads(state, view) };
+}
+
+/**
+ * CSS pixels of one head's row.
+ * @type {(nHeads: number) => number}
+ */
+export function headHeight(nHeads) {
+  return Math.max(2, Math.min(14, 128 / nHeads));
+}
+
+/**
+ * The head whose row lies at y; -1 below the last one.
+ * @type {(side: Side, y: number) => number}
+ */
+export function headAt(side, y) {
+  const head = Math.floor(y / headHeight(side.n_heads));
+  return head < side.n_heads ? head : -1;
+}
+
+/** @type {(state: Heads, view: View) => void} */
+function paintHeads(state, view) {
+  state.view = view;
+  const { surface, name } = state;
+  const side = view.run[name];
+  const row = side.attention.before(view.step);
+  const height = side.n_heads * headHeight(side.n_heads);
+  const context = beginSurface(surface, height + LABEL_HEIGHT);
+  captionHeads(state, view, row);
+  if (row < 0) {
+    write(context, view.theme, keptFromWords(side.attention), GUTTER, height / 2);
+    return;
+  }
+  drawRoom(context, view.theme, plotWidth(surface), height);
+  drawHeads(context, state, view, row, height);
+  drawHeadLabels(context, view, side);
+  labelTokens(context, view, plotWidth(surface), height + 10, side.attention.steps[row]);
+}
+
+/** @type {(context: Context, heads: Heads, view: View, row: number, height: number) => void} */
+function drawHeads(context, { surface, name }, { run, layer, theme }, row, height) {
+  const { attention, n_heads: nHeads } = run[name];
+  const [wide, high] = [Math.round(plotWidth(surface) * surface.ratio), Math.round(height * surface.ratio)];
+  const levels = new Int16Array(wide);
+  surface.image = makeImage(surface.image, wide, high, (picture) => {
+    for (let head = 0; head < nHeads; head += 1) {
+      poolRow(levels.fill(-1), attention.stored(row, layer, head), attention.scale(255), run.n_steps);
+      writeRow(picture, levels, theme[name].scale, ...cellSpan(head, nHeads, high));
+    }
+  });
+  context.drawImage(surface.image, GUTTER, 0, plotWidth(surface), height);
+}
+
+/** @type {(context: Context, view: View, side: Side) => void} */
+function drawHeadLabels(context, { head, theme }, side) {
+  const height = headHeight(side.n_heads);
+  const every = Math.ceil(11 / height);
+  for (let index = 0; index < side.n_heads; index += 1) {
+    const chosen = index === Math.min(head, side.n_heads - 1);
+    const y = (index + 0.5) * height;
+    if (chosen) drawMarker(context, theme, y);
+    const crowded = Math.abs(index - head) < every;
+    if (!chosen && (index % every || crowded)) continue;
+    const colour = chosen ? theme.ink : theme.muted;
+    write(context, theme, String(index + 1), GUTTER - 10, y, {
+      align: "right",
+      size: 10.5,
+      colour,
+      bold: chosen,
+    });
+  }
+}
+
+/**
+ * Token text under some columns: first and current always, others where they do not touch.
+ * @type {(context: Context, view: View, width: number, y: number, current: number) => void}
+ */
+function labelTokens(context, { run, theme }, width, y, current) {
+  const column = width / run.n_steps;
+  /** @type {[from: number, to: number][]} */
+  const taken = [];
+  /** @type {(pos: number, colour: string) => void} */
+  const place = (pos, colour) => {
+    const text = quoted(run.tokens[pos].text, 12);
+    const half = textWidth(context, theme, text, 10.5) / 2;
+    const middle = Math.min(Math.max(GUTTER + (pos + 0.5) * column, GUTTER + half), GUTTER + width - half);
+    if (taken.some(([from, to]) => middle + half + 8 > from && middle - half - 8 < to)) return;
+    taken.push([middle - half, middle + half]);
+    write(context, theme, text, middle, y, { align: "center", size: 10.5, colour });
+  };
+  place(current, theme.ink);
+  const stride = Math.max(1, Math.round(56 / column));
+  for (let pos = 0; pos < current; pos += stride) place(pos, theme.muted);
+}
+
+/** @type {(heads: Heads, view: View, row: number) => void} */
+function captionHeads({ surface, name, caption }, view, row) {
+  const { run, layer } = view;
+  const side = run[name];
+  const over = plural(row < 0 ? 0 : side.attention.steps[row] + 1, "token");
+  setText(
+    caption,
+    `Attention now, layer ${layer + 1}: every head over ${over}${attentionNotes(surface, view, side, row)}`,
+  );
+  const peak = row < 0 ? "" : `; head ${headOf(view, side) + 1} looks most at ${peakWords(view, side, row)}`;
+  const words = `Attention of ${plural(side.n_heads, "head")} of ${side.short}, layer ${layer + 1}, over ${over}${peak}`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(surface: Surface, view: View, side: Side, row: number) => string} */
+function attentionNotes(surface, { run, step }, { attention }, row) {
+  const notes = [];
+  if (row >= 0 && attention.steps[row] !== step)
+    notes.push(`step ${attention.steps[row] + 1}, the nearest kept`);
+  if (isPooled(surface, run)) notes.push("pooled by maximum");
+  if (!attention.exact) notes.push("rounded");
+  return notes.map((note) => ` · ${note}`).join("");
+}
+
+/** @type {(view: View, side: Side, row: number) => string} */
+function peakWords(view, side, row) {
+  const stored = side.attention.stored(row, view.layer, headOf(view, side));
+  const best = peakOf(stored, 0, stored.length);
+  return `token ${best} ${quoted(view.run.tokens[best].text, 20)}`;
+}
+
+/**
+ * What lies under the point (x, y): which head looks at which token, and how much.
+ * @type {(view: View, heads: Heads, x: number, y: number) => string | null}
+ */
+function headsWords({ run, step, layer }, { surface, name }, x, y) {
+  const side = run[name];
+  const row = side.attention.before(step);
+  const head = headAt(side, y);
+  if (row < 0 || head < 0) return null;
+  const stored = side.attention.stored(row, layer, head);
+  return weightWords(run, side.attention, stored, tokensUnder(surface, run.n_steps, x), `head ${head + 1}`);
+}

@@ -1,0 +1,36 @@
+// The keys: which of them asks for what, and where they belong to a control instead.
+
+/** @typedef {"back" | "forward" | "play" | "first" | "last"} Action */
+
+/** @type {Record<string, Action>} */
+const ACTIONS = {
+  ArrowLeft: "back",
+  ArrowRight: "forward",
+  " ": "play",
+  Home: "first",
+  End: "last",
+};
+
+/**
+ * Call the action that a key pressed anywhere under `root` asks for.
+ * @type {(root: HTMLElement, actions: Record<Action, () => void>) => void}
+ */
+export function listenToKeys(root, actions) {
+  root.addEventListener("keydown", (event) => {
+    const action = keyAction(event);
+    if (!action) return;
+    event.preventDefault();
+    actions[action]();
+  });
+}
+
+/**
+ * The action of a key: none with a modifier, none in a menu, and space belongs to a button itself.
+ * @type {(event: KeyboardEvent) => Action | undefined}
+ */
+export function keyAction({ key, ctrlKey, metaKey, altKey, target }) {
+  const within = (/** @type {string} */ tag) => target instanceof Element && target.closest(tag);
+  if (ctrlKey || metaKey || altKey || within("select")) return undefined;
+  if (key === " " && within("button")) return undefined;
+  return ACTIONS[key];
+}

@@ -1,0 +1,59 @@
+// The payload: one block of bytes in, one run out. It knows the byte layout (header, padding, arrays); it
+// does not know what is drawn, nor which step is shown.
+
+import { NDArray } from "./ndarray.js";
+import { AttentionRows } from "./rows.js";
+
+/** @import * as Layout from "./layout.d.ts" */
+/** @import { Data } from "./ndarray.js" */
+/** @typedef {Omit<Layout.Side, "attention"> & { attention: AttentionRows }} Side */
+/** @typedef {Omit<Layout.Run, "left" | "right"> & { left: Side, right: Side }} Run */
+/** @typedef {"left" | "right"} SideName */
+/** @typedef {Uint8Array<ArrayBuffer>} Packed */
+
+/** @type {SideName[]} */
+export const SIDES = ["left", "right"];
+
+/** @type {Layout.Run["version"]} */
+const VERSION = 1;
+const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint8Array };
+
+/** @typedef {{ offset: number, dtype: keyof typeof DTYPES, shape: number[] }} Entry */
+
+/**
+ * The run in these bytes: the header, each array in its place, attention by rows.
+ * @type {(bytes: Packed) => Run}
+ */
+export function readRun(bytes) {
+  const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+  const length = new DataView(aligned.buffer, aligned.byteOffset, 4).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(aligned.subarray(4, 4 + length)));
+  if (header.version !== VERSION) {
+    throw new Error(`payload: expected version ${VERSION}, got ${header.version}; load the page anew`);
+  }
+  const blobs = aligned.subarray(Math.ceil((4 + length) / 8) * 8);
+  const run = /** @type {Layout.Run} */ (withArrays(header, blobs));
+  return { ...run, left: withRows(run.left, run.n_layers), right: withRows(run.right, run.n_layers) };
+}
+
+/**
+ * The header with an array wherever it names one.
+ * @type {(node: unknown, blobs: Packed) => unknown}
+ */
+function withArrays(node, blobs) {
+  if (node === null || typeof node !== "object") return node;
+  if (Array.isArray(node)) return node.map((child) => withArrays(child, blobs));
+  if ("offset" in node) return arrayOf(/** @type {Entry} */ (node), blobs);
+  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, withArrays(child, blobs)]));
+}
+
+/** @type {(entry: Entry, blobs: Packed) => NDArray<Data, number[]>} */
+function arrayOf({ offset, dtype, shape }, blobs) {
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  return new NDArray(new DTYPES[dtype](blobs.buffer, blobs.byteOffset + offset, size), shape);
+}
+
+/** @type {(side: Layout.Side, nLayers: number) => Side} */
+function withRows(side, nLayers) {
+  return { ...side, attention: new AttentionRows(side.attention, nLayers, side.n_heads) };
+}

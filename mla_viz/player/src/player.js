@@ -1,0 +1,194 @@
+// The player: one state (run, step, layer, head, speed), changed at once and painted at the next frame.
+// It knows controls, stage and address; it does not know who shows it, nor what a step looks like.
+
+import { makeAddressWriter, readAddress } from "./address.js";
+import { makeChooser, mostHeads } from "./chooser.js";
+import { element, find } from "./dom.js";
+import { listenToKeys } from "./keyboard.js";
+import { readRun } from "./payload.js";
+import { makeStage } from "./stage.js";
+import { makeTransport } from "./transport.js";
+
+/** @import { Packed, Run } from "./payload.js" */
+/** @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean }} Position */
+/** @typedef {Position & { run: Run | null }} State */
+/** @typedef {Position & { run: Run }} Loaded */
+/** @typedef {(change: Partial<Position>) => void} Choose */
+/**
+ * @typedef {object} Player
+ * @property {HTMLElement} root
+ * @property {State} state
+ * @property {Packed | null} bytes
+ * @property {number} clock
+ * @property {ReturnType<typeof makeAddressWriter>} address
+ * @property {ReturnType<typeof makeStage>} stage
+ * @property {ReturnType<typeof makeTransport>} transport
+ * @property {ReturnType<typeof makeChooser>} chooser
+ */
+
+const STEPS_PER_SECOND = 2;
+
+/**
+ * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.
+ * @param {HTMLElement} root
+ */
+export function mount(root) {
+  /** @type {State} */
+  const state = { run: null, step: 0, layer: 0, head: 0, speedName: "1", playing: false };
+  /** @type {Choose} */
+  const chooseThis = (change) => choose(player, change);
+  const stop = (/** @type {number} */ step) => {
+    setPlaying(player, false);
+    goTo(player, step);
+  };
+  const actions = {
+    first: () => stop(0),
+    back: () => stop(state.step - 1),
+    forward: () => stop(state.step + 1),
+    last: () => stop(Infinity),
+    goTo: stop,
+    play: () => setPlaying(player, !state.playing),
+    setSpeed: (/** @type {string} */ speedName) => choose(player, { speedName }),
+  };
+  /** @type {Player} */
+  const player = {
+    root,
+    state,
+    bytes: null,
+    clock: 0,
+    address: makeAddressWriter(state),
+    stage: makeStage(root, state, { goTo: (step) => goTo(player, step), choose: chooseThis }),
+    transport: makeTransport(root, actions),
+    chooser: makeChooser(root, chooseThis),
+  };
+  listenToKeys(root, actions);
+  return {
+    load: (/** @type {Packed} */ bytes) => load(player, bytes),
+    recolour: () => recolour(player),
+    destroy: () => destroy(player),
+  };
+}
+
+/**
+ * Make `step` the current one, now; painting follows at the next frame, once for all that came before it.
+ * @type {(player: Player, step: number) => void}
+ */
+function goTo(player, step) {
+  const { state } = player;
+  if (!state.run) return;
+  const target = clamp(step, state.run.n_steps);
+  if (target === state.step) return;
+  state.step = target;
+  settle(player);
+}
+
+/** @type {(player: Player, change: Partial<Position>) => void} */
+function choose(player, change) {
+  Object.assign(player.state, change);
+  if (player.state.playing) startClock(player);
+  settle(player);
+}
+
+/** @type {(index: number, count: number) => number} */
+function clamp(index, count) {
+  return Math.max(0, Math.min(index, count - 1));
+}
+
+/**
+ * Bring controls, attributes and address in line with the state, and ask for a painting.
+ * @type {(player: Player) => void}
+ */
+function settle(player) {
+  const { root, state } = player;
+  const { run, step, playing } = state;
+  if (!run) return;
+  const [left, right] = [run.left.cache_bytes.at(step), run.right.cache_bytes.at(step)];
+  Object.assign(root.dataset, { step, steps: run.n_steps, playing, leftBytes: left, rightBytes: right });
+  player.transport.show({ ...state, run });
+  player.chooser.show({ ...state, run });
+  player.address.schedule();
+  player.stage.requestPaint();
+}
+
+/** @type {(player: Player, playing: boolean) => void} */
+function setPlaying(player, playing) {
+  const { state } = player;
+  if (!state.run || playing === state.playing) return;
+  state.playing = playing;
+  if (playing && state.step === state.run.n_steps - 1) state.step = 0;
+  if (playing) startClock(player);
+  else cancelAnimationFrame(player.clock);
+  settle(player);
+}
+
+/**
+ * Play by the clock: the step follows from the time since start, so a slow frame costs no time.
+ * @type {(player: Player) => void}
+ */
+function startClock(player) {
+  const { state } = player;
+  const [start, from] = [performance.now(), state.step];
+  const rate = STEPS_PER_SECOND * Number(state.speedName);
+  const tick = () => {
+    goTo(player, from + Math.floor(((performance.now() - start) * rate) / 1000));
+    if (state.step + 1 === state.run?.n_steps) setPlaying(player, false);
+    else player.clock = requestAnimationFrame(tick);
+  };
+  cancelAnimationFrame(player.clock);
+  player.clock = requestAnimationFrame(tick);
+}
+
+/**
+ * Take packed bytes in, where they are new.
+ * @type {(player: Player, bytes: Packed) => void}
+ */
+function load(player, bytes) {
+  if (player.bytes === bytes) return;
+  const run = readRun(bytes);
+  if (run.run !== player.state.run?.run) loadRun(player, run);
+  player.bytes = bytes;
+}
+
+/**
+ * Take a run in: the step, layer and head stay, as far as the new run has them.
+ * @type {(player: Player, run: Run) => void}
+ */
+function loadRun(player, run) {
+  const { state } = player;
+  setPlaying(player, false);
+  const wanted = state.run ? state : readAddress();
+  Object.assign(state, {
+    run,
+    speedName: wanted.speedName,
+    step: clamp(wanted.step ?? Infinity, run.n_steps),
+    layer: clamp(wanted.layer ?? 0, run.n_layers),
+    head: clamp(wanted.head ?? 0, mostHeads(run)),
+  });
+  player.stage.load(run);
+  player.chooser.load(run);
+  player.transport.load(run);
+  player.root.dataset.models = run.same_model ? "same" : "different";
+  showNotes(find(player.root, ".notes"), run.notes);
+}
+
+/** @type {(list: HTMLElement, notes: string[]) => void} */
+function showNotes(list, notes) {
+  list.hidden = notes.length === 0;
+  list.replaceChildren(...notes.map((note) => element("li", "", note)));
+}
+
+/**
+ * Read the page's colours again, and say in its address where the player stands: a host may change both.
+ * @type {(player: Player) => void}
+ */
+function recolour(player) {
+  player.stage.recolour();
+  settle(player);
+}
+
+/** @type {(player: Player) => void} */
+function destroy(player) {
+  cancelAnimationFrame(player.clock);
+  player.stage.destroy();
+  player.address.stop();
+}

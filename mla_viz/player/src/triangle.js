@@ -1,0 +1,144 @@
+// The triangle: the weights of one head over all queries so far, queries down, keys across.
+// It knows kept rows of weights; it does not know the other heads.
+
+import {
+  cellSpan,
+  headOf,
+  isPooled,
+  keptFromWords,
+  poolRow,
+  tokensUnder,
+  weightWords,
+  writeRow,
+} from "./attention.js";
+import {
+  beginSurface,
+  drawMarker,
+  drawRoom,
+  GUTTER,
+  imageFor,
+  makeSurface,
+  plotWidth,
+  write,
+} from "./canvas.js";
+import { find, setAttribute, setText } from "./dom.js";
+import { attachTooltip } from "./tooltip.js";
+import { plural, quoted } from "./words.js";
+
+/** @import { Context, Picture, Surface } from "./canvas.js" */
+/** @import { SideName } from "./payload.js" */
+/** @import { AttentionRows } from "./rows.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Triangle */
+
+const HEIGHT = 230;
+
+/** @type {(panel: HTMLElement, name: SideName, tooltip: HTMLElement) => Part} */
+export function makeTriangleView(panel, name, tooltip) {
+  const surface = makeSurface(find(panel, ".triangle canvas", HTMLCanvasElement));
+  /** @type {Triangle} */
+  const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
+  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && triangleWords(state.view, state, x, y));
+  return { surface, paint: (view) => paintTriangle(state, view) };
+}
+
+/**
+ * Draw the whole triangle once for (run, layer, head); a step only shows more of it.
+ * @type {(state: Triangle, view: View) => void}
+ */
+function paintTriangle(state, view) {
+  state.view = view;
+  const { surface, name } = state;
+  const { attention } = view.run[name];
+  const context = beginSurface(surface, HEIGHT + 4);
+  const row = attention.before(view.step);
+  captionTriangle(state, view, row);
+  if (row < 0) {
+    write(context, view.theme, keptFromWords(attention), GUTTER, 20);
+    return;
+  }
+  drawRoom(context, view.theme, plotWidth(surface), HEIGHT);
+  drawWeights(context, state, view, row);
+  drawQuery(context, view, attention, row, plotWidth(surface));
+}
+
+/** @type {(context: Context, triangle: Triangle, view: View, row: number) => void} */
+function drawWeights(context, { surface, name }, view, row) {
+  const { run, layer, theme } = view;
+  const side = run[name];
+  const head = headOf(view, side);
+  const [wide, high] = [plotWidth(surface), HEIGHT].map((size) => Math.round(size * surface.ratio));
+  const image = imageFor(surface, `${theme.key}|${layer}|${head}`, wide, high, (picture) => {
+    fillTriangle(picture, side.attention, { layer, head }, run.n_steps, theme[name].scale);
+  });
+  const shown = Math.max(1, Math.floor(((row + 1) * high) / side.attention.steps.length));
+  context.imageSmoothingEnabled = false;
+  context.drawImage(image, 0, 0, wide, shown, GUTTER, 0, plotWidth(surface), shown / surface.ratio);
+}
+
+/** @typedef {{ layer: number, head: number }} Which */
+
+/**
+ * Every kept row at its height; where several share one, the largest weight wins.
+ * @type {(picture: Picture, rows: AttentionRows, which: Which, nSteps: number, scale: Uint32Array) => void}
+ */
+export function fillTriangle(picture, rows, { layer, head }, nSteps, scale) {
+  const kept = rows.steps.length;
+  const levels = new Int16Array(picture.width).fill(-1);
+  for (let row = 0; row < kept; row += 1) {
+    const [top, bottom] = cellSpan(row, kept, picture.height);
+    poolRow(levels, rows.stored(row, layer, head), rows.scale(255), nSteps);
+    writeRow(picture, levels, scale, top, bottom);
+    const nextTop = Math.floor(((row + 1) * picture.height) / kept);
+    if (nextTop > top) levels.fill(-1);
+  }
+}
+
+/**
+ * Outline the current query's row, and name it in the gutter.
+ * @type {(context: Context, view: View, rows: AttentionRows, row: number, width: number) => void}
+ */
+function drawQuery(context, { run, theme }, { steps }, row, width) {
+  const height = HEIGHT / steps.length;
+  const [top, right] = [row * height, ((steps[row] + 1) * width) / run.n_steps];
+  const y = Math.min(Math.max(7, top + height / 2), HEIGHT - 5);
+  context.strokeStyle = theme.ink;
+  context.lineWidth = 1.25;
+  context.strokeRect(GUTTER - 0.5, top - 0.5, right + 1, Math.max(2, height));
+  drawMarker(context, theme, y);
+  write(context, theme, String(steps[row]), GUTTER - 10, y, {
+    align: "right",
+    size: 10.5,
+    colour: theme.ink,
+  });
+}
+
+/** @type {(triangle: Triangle, view: View, row: number) => void} */
+function captionTriangle({ surface, name, caption }, view, row) {
+  const { run, layer } = view;
+  const side = run[name];
+  const head = headOf(view, side) + 1;
+  const kept = side.attention.steps.length;
+  const notes = kept < run.n_steps ? ` · ${kept} of ${run.n_steps} rows kept` : "";
+  const pooled = isPooled(surface, run) ? " · pooled by maximum" : "";
+  setText(caption, `Head ${head}, layer ${layer + 1}: queries down, keys across${notes}${pooled}`);
+  const words = `Attention map of head ${head}, layer ${layer + 1}, ${side.short}: ${plural(row + 1, "query row")}, masked keys blank`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/**
+ * What lies under the point (x, y): which query looks at which token, and how much.
+ * @type {(view: View, triangle: Triangle, x: number, y: number) => string | null}
+ */
+function triangleWords(view, { surface, name }, x, y) {
+  const { run, step, layer } = view;
+  const side = run[name];
+  const { attention } = side;
+  const row = Math.floor((y * attention.steps.length) / HEIGHT);
+  if (row < 0 || row > attention.before(step)) return null;
+  const head = headOf(view, side);
+  const query = attention.steps[row];
+  const where = `head ${head + 1}, query ${query} ${quoted(run.tokens[query].text, 20)}`;
+  const tokens = tokensUnder(surface, run.n_steps, x);
+  return weightWords(run, attention, attention.stored(row, layer, head), tokens, where);
+}

@@ -1,0 +1,130 @@
+// Text and numbers as a visitor reads them: token text made visible, bytes, counts, times.
+// It knows neither runs nor the page.
+
+const UNSEEN = /[\p{Cc}\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+/** @type {Record<string, string>} */
+const NAMED = { "\n": "⏎", "\t": "⇥" };
+
+/**
+ * Token text with nothing hidden: spaces as ␣, line ends as ⏎, control characters as ‹hex›.
+ * @type {(text: string) => string}
+ */
+export function visibleText(text) {
+  if (text === "") return "‹empty›";
+  return text.replace(/ /g, "␣").replace(UNSEEN, (character) => {
+    const joinsEmoji = character === "\u200d" && text.length > 1;
+    return joinsEmoji ? character : (NAMED[character] ?? `‹${hexOf(character)}›`);
+  });
+}
+
+/** @type {(character: string) => string} */
+function hexOf(character) {
+  return character.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0");
+}
+
+/**
+ * At most `length` characters, the last of them an ellipsis where some are left out.
+ * @type {(text: string, length: number) => string}
+ */
+export function shortened(text, length) {
+  const characters = Array.from(text);
+  return characters.length <= length ? text : `${characters.slice(0, length - 1).join("")}…`;
+}
+
+/**
+ * Text to put into a sentence: a right-to-left token must not turn the words around it.
+ * @type {(text: string) => string}
+ */
+export function isolated(text) {
+  return RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text;
+}
+
+/**
+ * Visible text for a sentence, at most `length` characters of it.
+ * @type {(text: string, length: number) => string}
+ */
+export function quoted(text, length) {
+  return isolated(shortened(visibleText(text), length));
+}
+
+/**
+ * ["337.5", "KiB"]: units of 1024.
+ * @type {(bytes: number) => [figure: string, unit: string]}
+ */
+export function bytesParts(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let power = 0;
+  let amount = bytes;
+  while (amount >= 1024 && power < units.length - 1) {
+    amount /= 1024;
+    power += 1;
+  }
+  return [power === 0 ? String(Math.round(amount)) : amount.toFixed(1), units[power]];
+}
+
+/**
+ * "337.5 KiB".
+ * @type {(bytes: number) => string}
+ */
+export function bytesText(bytes) {
+  return bytesParts(bytes).join(" ");
+}
+
+/**
+ * 65536 -> "65.5 k": units of 1000.
+ * @type {(count: number) => string}
+ */
+export function countText(count) {
+  const units = ["", " k", " M", " G", " T"];
+  let power = 0;
+  let amount = count;
+  while (amount >= 999.5 && power < units.length - 1) {
+    amount /= 1000;
+    power += 1;
+  }
+  const digits = power === 0 || amount >= 99.95 ? 0 : amount >= 9.995 ? 1 : 2;
+  return amount.toFixed(digits) + units[power];
+}
+
+/**
+ * "1 token", "2 tokens".
+ * @type {(count: number, noun: string) => string}
+ */
+export function plural(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/**
+ * With its first letter upper-case.
+ * @type {(text: string) => string}
+ */
+export function capitalised(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/**
+ * "7.7e-6"; "0" where nothing differs.
+ * @type {(value: number) => string}
+ */
+export function differenceText(value) {
+  return value === 0 ? "0" : value.toExponential(1);
+}
+
+/**
+ * "0.50 µs", "12.3 µs", "1.25 ms".
+ * @type {(microseconds: number) => string}
+ */
+export function timeText(microseconds) {
+  return microseconds < 1000
+    ? `${microseconds.toPrecision(microseconds < 1 ? 2 : 3)} µs`
+    : `${(microseconds / 1000).toPrecision(3)} ms`;
+}
+
+/**
+ * Two digits behind the point, a true minus before.
+ * @type {(value: number) => string}
+ */
+export function signedText(value) {
+  return value.toFixed(2).replace("-", "−");
+}

@@ -1,0 +1,277 @@
+// What the page says of a step: every text beside the canvases, at steps of both golden runs.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { unionOfTop } from "../../mla_viz/player/src/candidates.js";
+import { NDArray } from "../../mla_viz/player/src/ndarray.js";
+import { edited, show } from "./golden.js";
+
+const AT_THE_FOX = { search: "?step=2&layer=2&head=3" };
+const HELD = "than plain MHA of the same heads (2·3·5 values a token and layer)";
+
+/** The figures of a panel's header, those that are hidden left out. */
+function header(page, side) {
+  const shown = page.root.querySelectorAll(`.panel.${side} .head p`).filter((node) => !node.hidden);
+  return shown.map((node) =>
+    [".figure", ".unit", ".against"].map((part) => node.querySelector(part).textContent),
+  );
+}
+
+test("the headers tell each side's cache and what it is held against", () => {
+  const page = show(AT_THE_FOX);
+  assert.equal(page.text(".panel.left .label"), "Naive: keys and values per head");
+  assert.equal(page.text(".panel.right .label"), "Absorbed: one latent for all heads");
+  assert.deepEqual(header(page, "left"), [
+    ["396", "B", "3 tokens, all layers"],
+    ["1.1×", "more", HELD],
+  ]);
+  assert.deepEqual(header(page, "right"), [
+    ["108", "B", "3 tokens, all layers"],
+    ["3.7×", "less", "than this naive side"],
+    ["3.3×", "less", HELD],
+  ]);
+});
+
+test("a side without a cache is held against nothing", () => {
+  const page = show({ name: "golden_models.bin", search: "?step=1" });
+  assert.deepEqual(header(page, "left")[1].slice(0, 2), ["2.0×", "less"]);
+  assert.deepEqual(header(page, "right"), [["no cache", "", "2 tokens, all layers"]]);
+  assert.equal(page.text(".panel.right .cache .caption"), "No cache, layer 1");
+  assert.equal(page.text(".panel.right .cache .aside"), "nothing kept");
+});
+
+/** The rows of a ledger: name, formula, shapes, counts. */
+function ledger(page, side) {
+  const rows = page.root.querySelectorAll(`.panel.${side} .ledger tbody tr`);
+  return rows.map((row) => [
+    ...["b", ".formula", ".shapes"].map((part) => row.querySelector(part).textContent),
+    ...row.querySelectorAll(".count").map((cell) => cell.textContent),
+  ]);
+}
+
+test("the ledger tells shapes, FLOPs, bytes read and written of this step, and their sums", () => {
+  const page = show(AT_THE_FOX);
+  assert.deepEqual(ledger(page, "left"), [
+    ["query", "q = x·[W_UQ | W_QR]", "(1×10)·(10×18)", "360", "380 B", "36 B"],
+    ["latent", "c_KV, k_R = x·[W_DKV | W_KR]", "(1×10)·(10×9)", "180", "200 B", "18 B"],
+    ["expand new", "k, v = c_KV·[W_UK | W_UV]", "(1×7)·(7×27)", "378", "396 B", "66 B"],
+    ["score", "q·kᵀ / √6", "3×(1×6)·(6×3)", "108", "144 B", "18 B"],
+    ["context", "o = p·v", "3×(1×3)·(3×5)", "90", "108 B", "30 B"],
+    ["output", "out = o·W_O", "(1×15)·(15×10)", "300", "330 B", "20 B"],
+  ]);
+  assert.deepEqual(page.texts(".panel.left tfoot .count"), ["1.42 k", "1.5 KiB", "188 B"]);
+  assert.equal(
+    page.text(".panel.left .ledger .caption"),
+    "Operations of this step, layer 2: FLOPs, bytes read and written",
+  );
+});
+
+test("what both sides do alike is marked and says so", () => {
+  const page = show();
+  const marked = (side) => {
+    const rows = page.root.querySelectorAll(`.panel.${side} .ledger tbody tr`);
+    return rows
+      .filter((row) => row.classList.contains("shared"))
+      .map((row) => [row.querySelector("b").textContent, row.title]);
+  };
+  const alike = ["query", "latent", "output"].map((name) => [name, "The same on both sides"]);
+  assert.deepEqual([marked("left"), marked("right")], [alike, alike]);
+});
+
+test("below the ledger stands what was measured and allocated, in this layer at this step", () => {
+  const page = show(AT_THE_FOX);
+  assert.equal(
+    page.text(".panel.left .remarks"),
+    "Measured attention time, this layer: 301 µs (one run, not a benchmark). Allocated 2.1 KiB, filled 396 B.",
+  );
+  assert.equal(
+    page.text(".panel.right .remarks"),
+    "Measured attention time, this layer: 501 µs (one run, not a benchmark)." +
+      " Rebuilt and thrown away this step: 13 B. Allocated 578 B, filled 108 B.",
+  );
+});
+
+test("captions say layer, head and step as a visitor counts them, and canvases have words", () => {
+  const page = show(AT_THE_FOX);
+  const label = (selector) => page.find(`${selector} canvas`).getAttribute("aria-label");
+  assert.equal(page.text(".panel.left .cache .caption"), "Cache, layer 2: 3 tokens × 33 values");
+  assert.equal(page.text(".panel.left .cache .aside"), "+132 B this token, all layers");
+  assert.equal(
+    label(".panel.right .cache"),
+    "Cache of absorbed, layer 2: 3 tokens × 9 values; 108 B over all layers",
+  );
+  assert.equal(page.text(".panel.left .heads .caption"), "Attention now, layer 2: every head over 3 tokens");
+  assert.equal(
+    label(".panel.left .heads"),
+    "Attention of 3 heads of naive, layer 2, over 3 tokens; head 3 looks most at token 2 🦊",
+  );
+  assert.equal(page.text(".panel.right .triangle .caption"), "Head 3, layer 2: queries down, keys across");
+  assert.equal(
+    label(".panel.right .triangle"),
+    "Attention map of head 3, layer 2, absorbed: 3 query rows, masked keys blank",
+  );
+  assert.equal(label(".growth"), "Cached bytes against tokens: after 3 tokens naive 396 B, absorbed 108 B");
+});
+
+test("the first token adds all that is cached", () => {
+  const page = show({ search: "?step=0" });
+  assert.equal(page.text(".panel.left .cache .aside"), "+132 B this token, all layers");
+  assert.equal(page.text(".panel.left .cache .caption"), "Cache, layer 1: 1 token × 33 values");
+});
+
+test("steps that were not kept, rounding and pooling are said", () => {
+  const page = show({ name: "golden_models.bin", search: "?step=1&head=4" });
+  const heads = "Attention now, layer 1: every head over 1 token · step 1, the nearest kept · rounded";
+  assert.equal(page.text(".panel.left .heads .caption"), heads);
+  assert.equal(
+    page.text(".panel.left .triangle .caption"),
+    "Head 4, layer 1: queries down, keys across · 2 of 3 rows kept",
+  );
+  assert.match(page.text(".panel.right .triangle .caption"), /^Head 2, /);
+  page.resize(38);
+  page.frame();
+  assert.match(page.text(".panel.left .heads .caption"), / · pooled by maximum · rounded$/);
+  assert.match(page.text(".panel.left .triangle .caption"), / · pooled by maximum$/);
+});
+
+test("the badge tells the differences of this step and what they prove", () => {
+  const page = show({ search: "?step=0" });
+  const badge = page.find(".badge");
+  assert.equal(badge.getAttribute("data-verdict"), "same");
+  assert.equal(page.text(".verdict"), "✓ one model, two mechanisms");
+  assert.equal(page.text(".what"), "largest difference at this step, bfloat16:");
+  assert.equal(page.text(".same"), "same tokens");
+  const figures = () =>
+    badge
+      .querySelectorAll("[data-difference]")
+      .map((node) => [node.dataset.difference, node.textContent, node.hidden]);
+  assert.deepEqual(figures(), [
+    ["scores", "scores 0", false],
+    ["probs", "weights 2.0e-7", false],
+    ["out", "output 3.0e-6", false],
+    ["logits", "logits 4.0e-5", false],
+  ]);
+  page.press("ArrowRight");
+  page.frame();
+  assert.deepEqual(
+    figures().map(([, text]) => text),
+    ["scores 5.0e+0", "weights 6.0e+0", "output 7.0e+0", "logits 8.0e+0"],
+  );
+});
+
+test("sides that would choose different tokens are warned of", () => {
+  const bytes = edited("golden.bin", (header) => {
+    header.same_tokens = false;
+  });
+  const page = show({ bytes });
+  assert.equal(page.find(".badge").getAttribute("data-verdict"), "warning");
+  assert.equal(page.text(".same"), "⚠ the two sides would not choose the same tokens");
+});
+
+test("two models have no differences, and the page says so", () => {
+  const page = show({ name: "golden_models.bin" });
+  assert.equal(page.root.dataset.models, "different");
+  assert.equal(page.find(".badge").getAttribute("data-verdict"), "different");
+  assert.equal(page.text(".verdict"), "≠ different models");
+  assert.match(page.text(".what"), /^differences mean nothing here/);
+  assert.equal(page.text(".same"), "both are fed the tokens above");
+  assert.ok(page.root.querySelectorAll("[data-difference]").every((node) => node.hidden));
+  assert.deepEqual(page.texts(".notes li"), ["first note", "second note"]);
+  assert.equal(page.find(".notes").hidden, false);
+  assert.equal(show().find(".notes").hidden, true);
+  assert.equal(show().root.dataset.models, "same");
+});
+
+test("candidates of both sides stand side by side, the likeliest first", () => {
+  const page = show({ search: "?step=2" });
+  const rows = page.root.querySelectorAll(".candidate").filter((row) => !row.hidden);
+  const told = rows.map((row) => [
+    row.querySelector(".name").textContent,
+    ...row
+      .querySelectorAll(".line")
+      .flatMap((line) => [
+        line.querySelector(".bar").className.split(" ")[1],
+        line.querySelector(".bar").style.width,
+        line.querySelector(".probability").textContent,
+      ]),
+  ]);
+  assert.deepEqual(told, [
+    ["g", "left", "37.50%", "0.375", "right", "50.00%", "0.500"],
+    ["h", "left", "25.00%", "0.250", "right", "12.50%", "0.125"],
+    ["i", "left", "12.50%", "0.125", "right", "0.00%", "below 0.063"],
+    ["n", "left", "0.00%", "below 0.125", "right", "6.25%", "0.063"],
+  ]);
+  assert.equal(page.text(".next .aside"), "temperature 0.75");
+  assert.deepEqual(page.texts(".key"), ["naive", "absorbed"]);
+});
+
+test("a floor below a thousandth is said to be one", () => {
+  const page = show({ search: "?step=3" });
+  assert.deepEqual(page.texts(".candidate .probability").slice(0, 6), [
+    "1.000",
+    "1.000",
+    "0.000",
+    "0.000",
+    "0.000",
+    "below 0.001",
+  ]);
+});
+
+test("of sixteen candidates the eight likeliest are shown", () => {
+  const side = (letters, first) => ({
+    text: [Array.from(letters)],
+    probs: new NDArray(
+      Float32Array.from(letters, (_, rank) => first - rank / 32),
+      [1, 8],
+    ),
+  });
+  const union = unionOfTop([side("abcdefgh", 0.5), side("ijklmnop", 0.484375)], 0);
+  assert.deepEqual(
+    union.map(({ text }) => text),
+    Array.from("aibjckdl"),
+  );
+});
+
+test("the narration is seen at every step", () => {
+  const page = show({ search: "?step=0" });
+  assert.match(page.text(".narration .seen"), /^Step 1 of 4: token 0 "Once" is fed\./);
+  page.press("ArrowRight");
+  page.frame();
+  assert.match(page.text(".narration .seen"), /^Step 2 of 4: token 1 "␣⏎" is fed\./);
+  assert.equal(page.text(".narration .spoken"), page.text(".narration .seen"));
+});
+
+test("the token strip marks what was fed, what is now, and where the prompt ends", () => {
+  const page = show(AT_THE_FOX);
+  assert.deepEqual(
+    page.find(".tokens").children.map((node) => node.textContent),
+    ["Once", "␣⏎", "🦊", "generated", "\\xf0", "␣day"],
+  );
+  const chips = page.root.querySelectorAll(".chip");
+  assert.deepEqual(
+    chips.map((chip) => chip.classList.contains("past")),
+    [true, true, true, false, false],
+  );
+  assert.deepEqual(
+    chips.map((chip) => chip.getAttribute("aria-current")),
+    [null, null, "step", null, null],
+  );
+  assert.deepEqual(
+    chips.map((chip) => chip.dataset.pos),
+    ["0", "1", "2", "3", "4"],
+  );
+  assert.equal(chips[1].title, "token 1 · id 101 · prompt");
+  assert.equal(chips[4].title, "token 4 · id 104 · generated, not fed any more");
+  assert.equal(page.find(".tokens").getAttribute("aria-label"), "5 tokens; click one to go to its step");
+  page.press("Home");
+  page.frame();
+  assert.deepEqual(
+    chips.map((chip) => chip.classList.contains("past")),
+    [true, false, false, false, false],
+  );
+  assert.deepEqual(
+    chips.map((chip) => chip.getAttribute("aria-current")),
+    ["step", null, null, null, null],
+  );
+});

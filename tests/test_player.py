@@ -1,0 +1,111 @@
+"""The player's JavaScript by node's own test runner, and how its modules become one script."""
+
+import subprocess
+
+import pytest
+from playwright._impl._driver import compute_driver_executable
+
+from mla_viz.player.bundle import FOLDER, bundle
+from tests import golden
+
+NODE = compute_driver_executable()[0]
+
+
+def node(*arguments, text=None):
+    command = [NODE, *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def test_the_javascript_passes_its_own_tests():
+    result = node("--test", "--test-reporter=dot", str(golden.FOLDER / "*.test.js"))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def written(tmp_path, **modules):
+    for name, text in modules.items():
+        (tmp_path / f"{name}.js").write_text(text)
+    return tmp_path
+
+
+TOP = """// The top, which must import nothing else.
+import { one } from "./left.js";
+import {
+  one as other,
+  Kind,
+} from "./right.js";
+
+/** @import { Kind } from "./left.js" */
+const hidden = 3;
+
+/**
+ * All that the modules export.
+ */
+export const all = [one(), other(), new Kind().n, typeof secret, hidden];
+"""
+LEFT = """import { base } from "./base.js";
+
+const hidden = 1;
+
+export function one() {
+  return base + hidden;
+}
+"""
+RIGHT = """import { base } from "./base.js";
+
+const secret = 2;
+
+export function one() {
+  return base + secret;
+}
+
+export class Kind {
+  n = base;
+}
+"""
+
+
+def test_modules_see_their_imports_and_nothing_else_of_one_another(tmp_path):
+    base = "export const base = 10;\n"
+    folder = written(tmp_path, top=TOP, left=LEFT, right=RIGHT, base=base)
+    script = bundle("top", folder) + "console.log(JSON.stringify(mlaVizPlayer.all))"
+    assert script.count("const base = 10") == 1
+    result = node("--input-type=module", "-", text=script)
+    assert result.stdout.strip() == '[11,12,10,"undefined",3]', result.stderr
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (
+            {"a": 'import { b } from "./b.js";\n', "b": 'import { c } from "./c.js";\n'}
+            | {"c": 'import { a } from "./a.js";\n'},
+            "circle: a -> b -> c -> a",
+        ),
+        ({"a": 'import { b } from "./b.js";\n'}, "a -> b: expected a file b.js"),
+        (
+            {"a": 'import { b, c } from "./b.js";\n', "b": "export const b = 1;\n"},
+            "a.js: expected b.js to export c",
+        ),
+        ({"a": 'import b from "./b.js";\n'}, "a.js: .* got 'import b from"),
+        ({"a": 'import * as b from "./b.js";\n'}, "a.js: .* got 'import "),
+        ({"a": 'import { b } from "b";\n'}, "a.js: .* got 'import "),
+        ({"a": 'const b = await import("./b.js");\n'}, "a.js: .* got 'const b = await import"),
+        ({"a": "export default function b() {}\n"}, "a.js: .* got 'export default"),
+        ({"a": "export let b = 1;\n"}, "a.js: .* got 'export let"),
+        ({"a": "const b = 1;\nexport { b };\n"}, "a.js: .* got 'export {"),
+    ],
+)
+def test_what_the_bundle_does_not_know_is_refused_by_name(tmp_path, modules, message):
+    with pytest.raises(ValueError, match=message):
+        bundle("a", written(tmp_path, **modules))
+
+
+def test_the_bundle_mounts_a_player_in_any_script():
+    script = bundle() + "console.log(Object.keys(mlaVizPlayer).join())"
+    result = node("--input-type=commonjs", "-", text=script)
+    assert result.stdout.strip() == "mount", result.stderr
+
+
+def test_no_module_is_left_out_of_the_bundle():
+    names = {path.stem for path in (FOLDER / "src").glob("*.js")}
+    assert {name for name in names if f"const ${name} = " not in bundle()} == set()
