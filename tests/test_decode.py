@@ -398,6 +398,14 @@ def test_end_of_text_ends_the_run(change_weights):
         assert list(side.probs.steps) == list(side.scores.steps) == [0, 1, 2]
 
 
+def test_the_left_side_alone_ends_a_run(change_weights):
+    ends = LINE | {"b": {END_OF_TEXT: 9.0}}
+    for left, right, text in ((ends, LINE, "b"), (LINE, ends, "bcde")):
+        change_weights(says(left), says(right))
+        run = decode("a", temperature=0.0, max_new_tokens=4, **ONE_LAYER)
+        assert (run.text, run.same_tokens) == (text, False)
+
+
 @pytest.mark.parametrize("after", ["a", "b", "c", "d", None])
 def test_tokens_are_the_same_where_every_choice_is(change_weights, after):
     change_weights(says(LINE), says(LINE | ({after: {"x": 9.0}} if after else {})))

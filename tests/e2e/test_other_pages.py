@@ -3,6 +3,7 @@
 import pytest
 
 from mla_viz.findings.family import FAMILY_FILE
+from mla_viz.shipped import shipped
 from tests.e2e.conftest import free_port, start_server
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -10,7 +11,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 PAGES = {
     "absorption": "Absorption: the algebra",
     "claims": "What is true of what one reads",
-    **({"quality": "What the small cache costs"} if FAMILY_FILE.exists() else {}),
+    **({"quality": "What the small cache costs"} if shipped(FAMILY_FILE).exists() else {}),
 }
 # Behind a page's path Streamlit looks for its server there first, then at the root.
 STREAMLITS_OWN = "404 (Not Found)"
