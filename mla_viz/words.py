@@ -40,8 +40,10 @@ def loss_text(nats: Number, digits: int = 3) -> str:
 
 
 def gap_text(difference: Number | None) -> str:
-    """A rounding difference: `4.8e-07`; what stands there for different models."""
-    return "different models" if difference is None else f"{difference:.1e}"
+    """A rounding difference: `4.8e-07`, `0`; what stands there for different models."""
+    if difference is None:
+        return "different models"
+    return f"{difference:.1e}" if difference else "0"
 
 
 def share_text(share: Number) -> str:

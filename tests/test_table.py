@@ -22,6 +22,12 @@ def test_a_table_holds_the_records_and_says_what_heads_what():
         assert sides == ["left", "right", "right"]
 
 
+def test_names_may_wrap_and_figures_may_not():
+    table = ElementTree.fromstring(table_html(ROWS)).find("table")
+    for cell in (*table.iter("th"), *table.iter("td")):
+        assert ("white-space:nowrap" in cell.get("style")) == (cell.tag == "td")
+
+
 def test_a_wide_table_scrolls_by_keyboard_too():
     box = ElementTree.fromstring(table_html(ROWS))
     assert (box.get("style"), box.get("tabindex")) == ("overflow-x:auto", "0")

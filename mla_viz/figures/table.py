@@ -23,5 +23,8 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _cell(tag: str, text: str, place: int) -> str:
-    style = f"{_CELL};text-align:{'right' if place else 'left;white-space:nowrap'}"
+    # On a phone long names wrap and figures do not: a table is then scrolled, never torn apart.
+    wrapping = "nowrap" if tag == "td" else "normal"
+    side = "right" if place else "left;min-width:7rem"
+    style = f"{_CELL};white-space:{wrapping};text-align:{side}"
     return f"<{tag} style='{style}'>{escape(text)}</{tag.split()[0]}>"
