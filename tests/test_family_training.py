@@ -6,10 +6,11 @@ import pytest
 
 from mla_viz import shipped
 from mla_viz.findings.family import ONE_SEED_NOISE as NOISE
+from mla_viz.model.sources import MEMBERS
 from train import collect
 from train import family as plan
 from train import run as train_run
-from train.family import Run, chosen, grouped, matched, member_runs, stages
+from train.family import Run, chosen, grouped, matched, member_runs, members, stages
 
 
 @pytest.fixture
@@ -40,6 +41,10 @@ def finish_trials(finish, losses):
         for run in trials().values():
             if run.score is None:
                 finish(run, losses.get(run.name.removeprefix("family/trial-"), 3.0))
+
+
+def test_the_members_trained_are_the_members_that_can_be_shipped():
+    assert tuple(members(16)) == MEMBERS
 
 
 def test_the_first_setting_within_noise_of_the_best_is_chosen(logs):

@@ -20,7 +20,6 @@ from mla_viz.mechanisms.table import (
     OWN_WEIGHTS,
     mechanism_of,
     model_label,
-    runs_weights_of,
 )
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.tokenizer import ByteTokenizer, stories_tokenizer
@@ -34,7 +33,8 @@ SYNTHETIC_CONTEXT = 8192
 SYNTHETIC_D_MODEL = 128
 LEAST_LATENT = 4  # the narrowest latent that the sliders' model was trained at
 START_LATENT = 32
-FIELD_NAMES = {"n_heads": "heads", "kv_lora_rank": "latent", "n_layers": "layers"}
+MLA_SIDES = {"left": "mla_expanded", "right": "mla_absorbed"}
+IN_GEOMETRY = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers"}
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,7 @@ def _trained() -> Source:
     def load(geometry: ModelGeometry, _: int) -> ModelWeights:
         return load_cut(file, geometry.attention.n_heads, geometry.attention.kv_lora_rank)
 
-    start = _starts(dials) | {"left": "mla_expanded", "right": "mla_absorbed"}
-    label = "Trained on short stories"
+    label, start = "Trained on short stories", _starts(dials)
     return Source(TRAINED, label, MLA_MECHANISMS, start, dials, geometry, load, stories_tokenizer)
 
 
@@ -180,16 +179,12 @@ def _member(name: str) -> Source:
     full = read_geometry(file)
     g = full.attention
     own = None if isinstance(g, MLAGeometry) else mechanism_of(g)
+    sides = {"left": own, "right": own} if own else MLA_SIDES
     return Source(
         name=name,
         label=f"Family of one budget: {model_label(full)}",
-        mechanisms=runs_weights_of(g) if own is None else (own,),
-        start={
-            "heads": g.n_heads,
-            "latent": getattr(g, "kv_lora_rank", None),
-            "left": own or "mla_expanded",
-            "right": own or "mla_absorbed",
-        },
+        mechanisms=(own,) if own else MLA_MECHANISMS,
+        start={"heads": g.n_heads, "latent": getattr(g, "kv_lora_rank", None), **sides},
         dials={},
         geometry=lambda shape, _: _as_asked(shape, full),
         load=lambda *_: load_weights(file),
@@ -228,15 +223,12 @@ def _synthetic() -> Source:
         layers = value("layers")
         return ModelGeometry(SYNTHETIC, attention, layers, 256, tokenizer().size, SYNTHETIC_CONTEXT)
 
-    start = _starts(dials) | {"left": "mla_expanded", "right": "mla_absorbed"}
-    every = tuple(MECHANISMS)
-    return Source(
-        SYNTHETIC, "Random, any geometry", every, start, dials, geometry, random_weights, tokenizer
-    )
+    label, every, start = "Random, any geometry", tuple(MECHANISMS), _starts(dials)
+    return Source(SYNTHETIC, label, every, start, dials, geometry, random_weights, tokenizer)
 
 
 def _starts(dials: Mapping[str, Dial]) -> dict[str, int | str | None]:
-    return {name: dials[name].start for name in ("heads", "latent")}
+    return {name: dials[name].start for name in ("heads", "latent")} | MLA_SIDES
 
 
 def _within(dials: Mapping[str, Dial], field: str, shape: Shape) -> int:
@@ -252,9 +244,8 @@ def _as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
         ValueError: another is; the message names the field and what it must be.
     """
     own = geometry.describe()
-    names = {field: name for name, field in FIELD_NAMES.items()}
     for field in fields(Shape):
-        name = names.get(field.name, field.name)
+        name = IN_GEOMETRY.get(field.name, field.name)
         value = getattr(shape, field.name)
         if value is not None and value != own.get(name):
             there = "none" if own.get(name) is None else own[name]

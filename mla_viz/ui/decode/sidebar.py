@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import DTYPES, available_devices
-from mla_viz.model.sources import FIELD_NAMES, find_source, offered_mechanisms, source_names
+from mla_viz.model.sources import IN_GEOMETRY, find_source, offered_mechanisms, source_names
 from mla_viz.run.settings import Settings
 
 MORE = ("left", "right", "temperature", "top_k", "seed", "dtype", "device")
@@ -78,8 +78,8 @@ class Sidebar:
 
     def refuse(self, error: ValueError) -> None:
         """Show a message under the widget whose field it names."""
-        name, _, _ = str(error).partition(":")
-        field = FIELD_NAMES.get(name, name)
+        named, _, _ = str(error).partition(":")
+        field = next((f for f, name in IN_GEOMETRY.items() if name == named), named)
         self._slots.get(field, self._rest).error(str(error))
 
     def _put(self, field: str, value: object) -> None:
