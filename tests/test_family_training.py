@@ -98,13 +98,27 @@ def test_stages_end_with_the_other_seeds_and_a_finished_run_is_known(logs):
 
 def test_collecting_takes_what_has_finished(logs, tmp_path):
     finish_trials(logs, {})
-    for seed, loss in ((0, 2.4), (1, 2.5)):
-        logs(next(iter(member_runs("member", seed))), loss)
+    logs(next(iter(member_runs("member", 0))), 2.4)
     collect.main()
     record = json.loads((tmp_path / "family.json").read_text())
     (member,) = record["members"]
     assert member["geometry"]["name"] == "mha"
-    assert [run["nats_per_token"] for run in member["runs"]] == [2.4, 2.5]
+    assert [run["nats_per_token"] for run in member["runs"]] == [2.4]
     (swapped,) = record["swapped"]
     assert swapped["geometry"]["d_ff"] == 341
     assert (record["stories"], record["scored_tokens"], len(record["trials"])) == (3, 9, 8)
+
+
+def test_another_seed_counts_once_all_members_have_it(logs, tmp_path):
+    finish_trials(logs, {})
+    for run in member_runs("member", 0):
+        logs(run, 2.4)
+    *most, last = member_runs("member", 2)
+    for run in most:
+        logs(run, 2.5)
+    for finish, losses in ((lambda: None, [2.4]), (lambda: logs(last, 2.6), [2.4, 2.5])):
+        finish()
+        collect.main()
+        members = json.loads((tmp_path / "family.json").read_text())["members"]
+        assert [run["nats_per_token"] for run in members[0]["runs"]] == losses
+        assert {len(member["runs"]) for member in members} == {len(losses)}

@@ -28,6 +28,13 @@ from train.run import write_json
 SEEDS = (0, 1, 2)
 
 
+def counted_seeds() -> list[int]:
+    """The first seed, and each other that all members have: means are over the same seeds."""
+    first, *others = SEEDS
+    done = [seed for seed in others if all(run.score for run in member_runs("member", seed))]
+    return [first, *done]
+
+
 def seed_record(run: Run) -> dict[str, Any]:
     """How one training scored."""
     log = json.loads(run.log.read_text())
@@ -78,7 +85,7 @@ def ship_weights() -> None:
 
 def main() -> None:
     """Write the results, ship the weights."""
-    members = finished_members("member", SEEDS)
+    members = finished_members("member", counted_seeds())
     record = {
         "tokens": TOKENS,
         "trial_tokens": TRIAL_TOKENS,
