@@ -260,9 +260,9 @@ def test_a_run_records_what_a_plain_model_computes(change_weights, mechanism, sh
             rows = (side.scores.row(step), scores), (side.probs.row(step), probs)
             for ours, theirs in rows:
                 assert ours == pytest.approx(theirs[:, :, step, :seen].numpy(), abs=1e-5)
-        assert side.top_probs == pytest.approx(top.values.numpy(), abs=1e-6)
-        likely = [[stories_tokenizer().texts[i] for i in row] for row in top.indices.tolist()]
-        assert [list(row) for row in side.top_text] == likely
+            words, shares = zip(*side.candidates(step), strict=True)
+            assert list(words) == [stories_tokenizer().texts[i] for i in top.indices[step]]
+            assert shares == pytest.approx(top.values[step].tolist(), abs=1e-6)
     assert run.max_abs_diff == 0
     assert run.same_tokens
 
@@ -290,12 +290,15 @@ def test_differences_are_the_largest_over_all_layers_and_heads(change_weights, l
         gaps = scores[:, :, step, seen], probs[:, :, step, seen], outs[:, step], logits[step]
         assert found == pytest.approx([gap.abs().max().item() for gap in gaps])
     assert run.max_abs_diff == run.differences.max() > 0.01
+    by_hand = replace(run, differences=np.array([[0.0, 3.0, 0.0, 1.0], [2.0, 0.0, 0.0, 0.0]]))
+    assert by_hand.max_abs_diff == 3
 
 
 def test_temperature_zero_takes_the_likeliest_token():
     run = small(temperature=0.0)
     likeliest = [candidates[0] for candidates in run.left.top_text[run.prompt_len - 1 :]]
     assert texts(run)[run.prompt_len :] == likeliest
+    assert run.temperature == 0
     assert texts(small(temperature=0.0, max_new_tokens=2)) == texts(run)[:-2]
 
 
@@ -365,6 +368,7 @@ def test_candidates_are_likely_as_the_temperature_says(change_weights, temperatu
     run = decode("a", max_new_tokens=2, temperature=temperature, **ONE_LAYER)
     for side in run.sides():
         for step in range(run.n_steps):
+            assert len(side.candidates(step)) == 8
             first = side.candidates(step)[:3]
             assert [text for text, _ in first] == ["b", "c", "d"]
             assert [share for _, share in first] == pytest.approx(shares, abs=1e-5)
@@ -394,6 +398,7 @@ def test_end_of_text_ends_the_run(change_weights):
     for side in run.sides():
         lengths = {len(x) for x in (side.cache_bytes, side.time_us, side.top_text, side.top_probs)}
         assert lengths == {3}
+        assert side.cache_bytes.tolist() == [8 * side.cache_elems * rows for rows in (1, 2, 3)]
         assert side.cells.data.shape[1] == 3
         assert list(side.probs.steps) == list(side.scores.steps) == [0, 1, 2]
 

@@ -18,6 +18,7 @@ test("linear byte ticks are round in the unit they are written in", () => {
 test("logarithmic byte ticks are powers of two, at most six of them", () => {
   const ticks = (lowest, highest) => byteTicks({ highest, lowest, log: true });
   assert.deepEqual(ticks(36, 528), [64, 128, 256, 512]);
+  assert.deepEqual(ticks(64, 64), [64]);
   assert.deepEqual(ticks(64, 4096), [64, 256, 1024, 4096]);
   assert.deepEqual(ticks(1, 2 ** 20), [1, 16, 256, 4096, 65536, 2 ** 20]);
 });

@@ -235,6 +235,24 @@ test("pointing at a map says what lies there", () => {
   assert.equal(tooltip.hidden, true);
 });
 
+test("pointing at a kept query names it, not its row", () => {
+  const page = show({ name: "golden_models.bin" });
+  const where = { offsetX: 34 + 10, offsetY: 120, clientX: 0, clientY: 0 };
+  page.fire(page.find(".panel.left .triangle canvas"), "pointermove", where);
+  assert.equal(page.text(".tooltip"), "head 1, query 2 <b>\ntoken 0 one\n≈ 0.251 (rounded)");
+});
+
+test("the tooltip follows the pointer inside its frame", () => {
+  const page = show();
+  page.find(".frame").box = { left: 10, top: 20, width: 400, height: 900 };
+  const where = { offsetX: 40, offsetY: 5, clientX: 110, clientY: 220 };
+  page.fire(page.find(".panel.left .cache canvas"), "pointermove", where);
+  assert.equal(page.find(".tooltip").style.transform, "translate(114px, 218px)");
+  page.window.innerHeight = 240;
+  page.fire(page.find(".panel.left .cache canvas"), "pointermove", where);
+  assert.equal(page.find(".tooltip").style.transform, "translate(114px, 190px)");
+});
+
 test("a tooltip stands below the pointer, inside the page, above it where there is no room", () => {
   const box = { width: 100, height: 40 };
   assert.deepEqual(tooltipPlace({ x: 50, y: 60 }, box, { width: 400, below: 500 }), [64, 78]);
@@ -298,6 +316,18 @@ test("another run keeps the place as far as it reaches; the same one changes not
     ["0", "1"],
   );
   assert.equal(page.texts(".chip").length, 4);
+  page.press("Home");
+  page.player.load(packed());
+  page.player.recolour();
+  assert.deepEqual([step(page), page.find("select[name=head]").value], [0, "1"]);
+});
+
+test("bytes that are shown already are not read again", () => {
+  const bytes = packed();
+  const page = show({ bytes });
+  bytes.fill(0);
+  page.player.load(bytes);
+  assert.equal(page.root.dataset.steps, "4");
 });
 
 test("nothing goes on behind a player that was ended", () => {

@@ -101,9 +101,33 @@ test("what is pooled for display is said, and only where it is", () => {
   assert.deepEqual(said({ name: "golden_models.bin", width: WIDTH }), ["pooled"]);
 });
 
-test("the empty rest of a cache is named where there is room", () => {
-  const page = show({ search: "?step=0", width: WIDTH });
-  assert.ok(!texts(page, canvas("left", "cache")).some((words) => words.endsWith("to come")));
+test("the empty rest of a cache is framed, and named where there is room", () => {
+  const words = ({ side = "left", ...options }) =>
+    texts(show({ search: "?step=0", ...options }), canvas(side, "cache")).filter((text) =>
+      text.endsWith("to come"),
+    );
+  const longer = thirtySteps();
+  assert.deepEqual(words({ bytes: longer }), ["29 tokens to come"]);
+  assert.deepEqual(words({ bytes: longer, side: "right" }), []);
+  assert.deepEqual(words({}), []);
+  const [frame] = named(show({ width: WIDTH }).drawn(canvas("left", "cache")), "strokeRect");
+  assert.deepEqual(frame.args, [GUTTER - 0.5, 0.5, 201, 23]);
+});
+
+/** A golden run said to have thirty steps: enough for what follows from their number alone. */
+function thirtySteps() {
+  return edited("golden.bin", (header) => {
+    header.n_steps = 30;
+  });
+}
+
+test("where the left cache is the smaller one it says what the right one caches more", () => {
+  const bytes = edited("golden.bin", (header) => {
+    [header.left, header.right] = [header.right, header.left];
+  });
+  const page = show({ bytes, width: 436 });
+  assert.ok(texts(page, canvas("left", "cache")).includes("what naive caches more"));
+  assert.ok(!texts(page, canvas("right", "cache")).some((words) => words.startsWith("what")));
 });
 
 test("every head has a row of weights over the tokens so far, and nothing after them", () => {
@@ -131,39 +155,45 @@ test("heads are numbered from one, the chosen one bold, and the tokens named bel
     ["2", true],
     ["3", false],
   ]);
+  assert.deepEqual(named(page.drawn(canvas("left", "heads")), "lineTo")[0].args, [GUTTER - 2, 21]);
   assert.deepEqual(calls.map(({ args }) => args[0]).slice(3), ["␣⏎", "Once"]);
   assert.deepEqual(calls.map(({ args }) => args[1]).slice(3), [GUTTER + 75, GUTTER + 25]);
 });
 
 test("the triangle shows the queries so far and outlines the newest", () => {
-  const page = show({ search: "?step=2&layer=1&head=1", width: WIDTH });
-  const [picture, , , wide, high, x, y, width, height] = image(page, canvas("right", "triangle"));
-  assert.deepEqual([picture.width, picture.height], [200, 230]);
-  assert.deepEqual([wide, high, x, y, width, height], [200, 172, GUTTER, 0, 200, 172]);
-  const outline = named(page.drawn(canvas("right", "triangle")), "strokeRect").at(-1).args;
-  assert.deepEqual(outline, [GUTTER - 0.5, 114.5, 151, 57.5]);
-  assert.deepEqual(texts(page, canvas("right", "triangle")), ["2"]);
+  const page = show({ search: "?step=2&layer=2&head=1", width: WIDTH });
   const theme = themeOf(SAME);
-  const [weight] = SAME.right.attention.stored(2, 0, 0).subarray(1);
-  assert.equal(picture.pixels[120 * 200 + 51], theme.right.scale[Math.round(255 * weight)]);
+  for (const side of ["left", "right"]) {
+    const [picture, , , wide, high, x, y, width, height] = image(page, canvas(side, "triangle"));
+    assert.deepEqual([picture.width, picture.height], [200, 230]);
+    assert.deepEqual([wide, high, x, y, width, height], [200, 172, GUTTER, 0, 200, 172]);
+    const outline = named(page.drawn(canvas(side, "triangle")), "strokeRect").at(-1).args;
+    assert.deepEqual(outline, [GUTTER - 0.5, 114.5, 151, 57.5]);
+    assert.deepEqual(texts(page, canvas(side, "triangle")), ["2"]);
+    const [weight] = SAME[side].attention.stored(2, 1, 0).subarray(1);
+    assert.equal(picture.pixels[120 * 200 + 51], theme[side].scale[Math.round(255 * weight)]);
+  }
 });
 
-test("another head or layer is another triangle", () => {
-  const corner = (search) => image(show({ search, width: WIDTH }), canvas("left", "triangle"))[0].pixels[0];
-  const all = ["?step=0&layer=1&head=1", "?step=0&layer=1&head=3", "?step=0&layer=2&head=1"].map(corner);
-  assert.equal(new Set(all).size, 3);
-});
-
-test("a picture is drawn anew for another layer, and kept for another step", () => {
+test("a map is drawn anew for another layer or head, and kept for another step", () => {
   const page = show({ search: "?step=0", width: WIDTH });
-  const before = image(page, canvas("left", "triangle"))[0].pixels;
+  const pixels = (part) => image(page, canvas("left", part))[0].pixels;
+  const pick = (name, value) => {
+    page.find(`select[name=${name}]`).value = value;
+    page.fire(page.find(`select[name=${name}]`), "change");
+    page.frame();
+  };
+  const [cache, triangle] = [pixels("cache"), pixels("triangle")];
   page.press("End");
   page.frame();
-  assert.equal(image(page, canvas("left", "triangle"))[0].pixels, before);
-  page.find("select[name=layer]").value = "1";
-  page.fire(page.find("select[name=layer]"), "change");
-  page.frame();
-  assert.notEqual(image(page, canvas("left", "triangle"))[0].pixels, before);
+  assert.deepEqual([pixels("cache") === cache, pixels("triangle") === triangle], [true, true]);
+  pick("head", "2");
+  assert.deepEqual([pixels("cache") === cache, pixels("triangle") === triangle], [true, false]);
+  pick("layer", "1");
+  assert.equal(pixels("cache") === cache, false);
+  pick("head", "0");
+  pick("layer", "0");
+  assert.deepEqual([pixels("cache"), pixels("triangle")], [cache, triangle]);
 });
 
 test("the current query is named by its token, not by its row", () => {
@@ -196,6 +226,18 @@ function lateRows() {
   });
 }
 
+test("canvases are as wide as their places, and wait until those have a width", () => {
+  const page = show({ width: 0 });
+  assert.deepEqual(page.drawn(".growth canvas"), []);
+  page.resize(WIDTH);
+  page.resize(356, ".growth .plot");
+  page.frame();
+  assert.deepEqual(
+    [".growth canvas", canvas("right", "heads")].map((one) => page.find(one).width),
+    [356, WIDTH],
+  );
+});
+
 test("canvases are as sharp as the screen", () => {
   const page = show({ width: WIDTH });
   page.window.devicePixelRatio = 2;
@@ -222,6 +264,10 @@ test("the chart draws the run so far thick and marks where it stands", () => {
     thick.map(({ strokeStyle }) => strokeStyle),
     [theme.left.full, theme.right.full],
   );
+  const ends = thick.map((stroke) => calls[calls.indexOf(stroke) - 1].args);
+  assert.deepEqual(ends, dots);
+  const tick = named(calls, "fillText").find(({ args }) => args[0] === "2");
+  assert.equal(tick.args[1], 64 + (1 / 3) * 200);
   assert.deepEqual(texts(page, ".growth canvas"), [
     "0 B",
     "200 B",
@@ -248,4 +294,21 @@ test("the chart's button switches between a linear scale and a logarithmic one",
   page.fire(button, "click");
   assert.deepEqual([button.textContent, button.getAttribute("aria-pressed")], ["linear scale", "false"]);
   assert.equal(texts(page, ".growth canvas")[0], "0 B");
+});
+
+test("a line of the chart has a point a step, and no more than pixels", () => {
+  const points = (width) => {
+    const calls = show({ bytes: thirtySteps(), search: "?step=0", width }).drawn(".growth canvas");
+    const [first] = named(calls, "stroke");
+    return named(calls.slice(0, calls.indexOf(first)), "lineTo").length;
+  };
+  assert.deepEqual([points(356), points(156 + 10)], [30, 16]);
+});
+
+test("whole amounts of bytes are written without a point", () => {
+  const bytes = edited("golden.bin", (header) => {
+    header.baselines[0].bytes_per_token = 1024;
+  });
+  const written = texts(show({ bytes, width: 356 }), ".growth canvas").slice(0, 5);
+  assert.deepEqual(written, ["0 B", "1 KiB", "2 KiB", "3 KiB", "4 KiB"]);
 });

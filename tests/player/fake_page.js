@@ -309,9 +309,12 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     press: (key, more = {}) => page.fire(page.root, "keydown", { key, ...more }),
     frame: (ms = 16) => turn(page, "frames", ms),
     rest: (ms) => turn(page, "timers", ms),
-    resize: (to) => {
-      for (const plot of page.root.querySelectorAll(".plot")) plot.clientWidth = to;
+    resize: (to, plots = ".plot") => {
+      for (const plot of page.root.querySelectorAll(plots)) plot.clientWidth = to;
       for (const { kind, call } of page.observers) if (kind === "size") call([]);
+    },
+    darken: () => {
+      for (const { kind, call } of page.observers) if (kind === "dark") call();
     },
     see: (entries) => {
       for (const { kind, call } of page.observers) if (kind === "sight") call(entries);
@@ -368,7 +371,12 @@ function setGlobals(page) {
     clearTimeout: (id) => page.timers.delete(id),
     ResizeObserver: observer("size"),
     IntersectionObserver: observer("sight"),
-    matchMedia: () => ({ addEventListener() {}, removeEventListener() {} }),
+    matchMedia: () => ({
+      addEventListener: (_, call) => page.observers.push({ kind: "dark", call }),
+      removeEventListener: (_, call) => {
+        page.observers = page.observers.filter((one) => one.call !== call);
+      },
+    }),
     Option: class extends HTMLElement {
       constructor(text, value) {
         super("option");

@@ -5,6 +5,7 @@ import * as attention from "../../mla_viz/player/src/attention.js";
 import * as cache from "../../mla_viz/player/src/cache.js";
 import { headAt, headHeight } from "../../mla_viz/player/src/heads.js";
 import { NDArray } from "../../mla_viz/player/src/ndarray.js";
+import { AttentionRows } from "../../mla_viz/player/src/rows.js";
 import { fillTriangle } from "../../mla_viz/player/src/triangle.js";
 import { MODELS, SAME } from "./golden.js";
 
@@ -125,6 +126,17 @@ test("queries that share a row of pixels are pooled by their maximum, and no fur
   assert.deepEqual(rows[1], [level(36), level(37), level(38), level(39)]);
 });
 
+test("an earlier query that shares a row of pixels counts there too", () => {
+  const steps = { data: Int32Array.of(0, 1, 2, 3) };
+  const data = { data: Uint8Array.of(90, 10, 20, 70, 5, 30, 1, 2, 3, 4) };
+  const rows = new AttentionRows({ exact: false, steps, data }, 1, 1);
+  const drawn = picture(4, 2, (image) => fillTriangle(image, rows, { layer: 0, head: 0 }, 4, SCALE));
+  assert.deepEqual(drawn, [
+    [91, 21, 0, 0],
+    [71, 6, 31, 5],
+  ]);
+});
+
 test("rounded weights are drawn as they are", () => {
   const rows = picture(3, 2, (image) =>
     fillTriangle(image, MODELS.left.attention, { layer: 0, head: 3 }, 3, SCALE),
@@ -167,6 +179,7 @@ test("a cached value is its byte between the ends of its layer", () => {
   assert.deepEqual([low, high], [-2, 2.5]);
   assert.equal(value, -2 + (4.5 * 127) / 255);
   assert.equal(cache.cellValue(MODELS.left, 0, 3, 1).value, -2 + (5 * 119) / 255);
+  assert.equal(cache.cellValue(MODELS.left, 0, 1, 1).value, -2 + (5 * 7) / 255);
   assert.equal(cache.cellValue(MODELS.left, 0, 9, 1).value, cache.cellValue(MODELS.left, 0, 2, 1).value);
 });
 

@@ -275,3 +275,31 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
     ["step", null, null, null, null],
   );
 });
+
+test("a long strip is laid out in chunks", () => {
+  const bytes = edited("golden.bin", (header) => {
+    header.tokens = Array.from({ length: 300 }, (_, pos) => ({ ...header.tokens[0], pos }));
+  });
+  const page = show({ bytes });
+  assert.deepEqual(
+    page.find(".tokens").children.map((chunk) => [chunk.className, chunk.children.length]),
+    [64, 64, 64, 64, 45].map((count) => ["chunk", count]),
+  );
+  const whole = show({
+    bytes: edited("golden.bin", (header) => {
+      header.tokens = Array.from({ length: 255 }, (_, pos) => ({ ...header.tokens[0], pos }));
+    }),
+  });
+  assert.equal(whole.find(".tokens").children.length, 256);
+});
+
+test("a long token is cut, and whole in its title", () => {
+  const bytes = edited("golden.bin", (header) => {
+    header.tokens[0].text = "a".repeat(33);
+    header.tokens[1].text = "a".repeat(32);
+  });
+  const [cut, whole] = show({ bytes }).root.querySelectorAll(".chip");
+  assert.equal(cut.textContent, `${"a".repeat(31)}…`);
+  assert.equal(cut.title, `token 0 · id 100 · prompt · ${"a".repeat(33)}`);
+  assert.deepEqual([whole.textContent, whole.title], ["a".repeat(32), "token 1 · id 101 · prompt"]);
+});

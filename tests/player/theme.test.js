@@ -93,3 +93,18 @@ test("the page's variables become the player's, and the key that pictures are ke
     ["--left-full", "--left-low", "--left-strong", "--left-text", "--left-tint"],
   );
 });
+
+test("a page that changes its colours is painted anew", () => {
+  const page = show();
+  const before = page.root.style["--left-full"];
+  page.colours["--st-background-color"] = "#101010";
+  page.frame();
+  assert.equal(page.root.style["--left-full"], before);
+  page.player.recolour();
+  page.frame();
+  assert.equal(page.root.style["--left-full"], "rgb(240 147 90)");
+  page.colours["--st-background-color"] = "#ffffff";
+  page.darken();
+  page.frame();
+  assert.equal(page.root.style["--left-full"], before);
+});

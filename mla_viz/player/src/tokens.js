@@ -73,7 +73,7 @@ function makeBoundary() {
 function paintChips(state, step) {
   if (step === state.step) return;
   const [from, to] = [Math.min(step, state.step), Math.max(step, state.step)];
-  for (let pos = Math.max(0, from); pos <= to; pos += 1) {
+  for (let pos = from + 1; pos <= to; pos += 1) {
     state.chips[pos].classList.toggle("past", pos <= step);
   }
   state.chips[state.step]?.removeAttribute("aria-current");
