@@ -105,6 +105,25 @@ def test_a_setting_is_the_whole_model_where_it_is_left_out(tmp_path):
             evaluate(file, **asked)
 
 
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize(
+    ("source", "asked", "words"),
+    [
+        ("mla-8", {"heads": 3}, "n_heads: expected 4 for the trained model, got 3"),
+        ("mla-8", {"latent": 7}, "kv_lora_rank: expected 8 for the trained model, got 7"),
+        ("mla-8", {"latent": 9}, "kv_lora_rank: expected 8 for the trained model, got 9"),
+        ("mha", {"latent": 8}, "kv_lora_rank: expected none for the trained model, got 8"),
+        ("mla-8", {"mechanism": "gqa"}, "mechanism: expected one of mla_expanded, .*, got 'gqa'"),
+    ],
+)
+def test_a_member_cannot_be_cut(tmp_path, source, asked, words):
+    file = tmp_path / "text.txt"
+    file.write_text(STORY)
+    assert evaluate(file, source, heads=4).tokens > 0
+    with pytest.raises(ValueError, match=words):
+        evaluate(file, source, **asked)
+
+
 @pytest.mark.usefixtures("shipped")
 def test_the_shipped_grid_is_that_of_the_shipped_weights():
     corpus = os.environ.get("MLA_VIZ_CORPUS")
