@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mla_viz.findings.evaluate import evaluate, score_stories, windows
 from mla_viz.findings.scores import load_grid
+from mla_viz.findings.stories import read_stories
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
 from tests.conftest import TOKENIZER, trained_weights
 
@@ -129,8 +130,6 @@ def test_the_shipped_grid_is_that_of_the_shipped_weights():
     corpus = os.environ.get("MLA_VIZ_CORPUS")
     if not corpus:
         pytest.skip("MLA_VIZ_CORPUS names no folder with the stories")
-    from mla_viz.stories import read_stories
-
     grid = load_grid()
     stories = read_stories(Path(corpus) / "stories_val.txt.gz")[: grid.stories]
     for heads, latent in ((8, 64), (8, 32), (1, 4)):
