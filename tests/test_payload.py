@@ -66,6 +66,7 @@ def test_what_the_layout_does_not_say_is_not_packed():
     ("value", "kind", "message"),
     [
         (np.zeros((4, 2)), Annotated[layout.Array, "f64", "steps"], r"float64 of shape \(4, 2\)"),
+        (np.zeros(4), Annotated[layout.Array, "f64", "steps", "ends"], r"of shape \(4,\)"),
         (np.zeros(4), Annotated[layout.Array, "f32 u8", "values"], "expected f32 u8 with axes va"),
         (np.zeros(4, np.int64), Annotated[layout.Array, "i32", "kept"], "got int64"),
         (2.0, int, "x: expected <class 'int'>, got 2.0"),

@@ -36,11 +36,14 @@ import {
 
 /** @import { Kind } from "./left.js" */
 const hidden = 3;
+const strict = (function () {
+  return this === undefined;
+})();
 
 /**
  * All that the modules export.
  */
-export const all = [one(), other(), new Kind().n, typeof secret, hidden];
+export const all = [one(), other(), new Kind().n, typeof secret, hidden, strict];
 """
 LEFT = """import { base } from "./base.js";
 
@@ -69,8 +72,8 @@ def test_modules_see_their_imports_and_nothing_else_of_one_another(tmp_path):
     folder = written(tmp_path, top=TOP, left=LEFT, right=RIGHT, base=base)
     script = bundle("top", folder) + "console.log(JSON.stringify(mlaVizPlayer.all))"
     assert script.count("const base = 10") == 1
-    result = node("--input-type=module", "-", text=script)
-    assert result.stdout.strip() == '[11,12,10,"undefined",3]', result.stderr
+    result = node("--input-type=commonjs", "-", text=script)
+    assert result.stdout.strip() == '[11,12,10,"undefined",3,true]', result.stderr
 
 
 @pytest.mark.parametrize(

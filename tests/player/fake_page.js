@@ -222,6 +222,10 @@ function parse(html) {
   return top.childNodes;
 }
 
+const DRAWING =
+  "arc beginPath clearRect drawImage fill fillRect fillText lineTo moveTo restore rotate save setLineDash" +
+  " setTransform stroke strokeRect translate";
+
 /** What is drawn, in order: {name, args, fillStyle, strokeStyle, font}. Six pixels are as wide as a character. */
 function makeContext(canvas) {
   const context = {
@@ -232,19 +236,7 @@ function makeContext(canvas) {
       canvas.pixels = new Uint32Array(image.data.buffer);
     },
   };
-  const names = [
-    "arc",
-    "beginPath",
-    "clearRect",
-    "drawImage",
-    "fill",
-    "fillRect",
-    "fillText",
-    "lineTo",
-    "moveTo",
-  ];
-  names.push("restore", "rotate", "save", "setLineDash", "setTransform", "stroke", "strokeRect", "translate");
-  for (const name of names) {
+  for (const name of DRAWING.split(" ")) {
     context[name] = (...args) => {
       if (name === "setTransform") context.calls = [];
       const { fillStyle, strokeStyle, font, lineWidth } = context;
