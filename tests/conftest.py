@@ -67,7 +67,7 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    for kept in (find_source, weights._tensors, load_family):
+    for kept in (find_source, weights.read_geometry, weights._tensors, load_family):
         kept.cache_clear()
 
 

@@ -1,10 +1,12 @@
 """Settings: what a source of weights gives by itself, what it refuses, and the geometry it runs."""
 
 from dataclasses import fields, replace
+from functools import cache
 
 import pytest
 
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.model import weights
 from mla_viz.model.sources import find_source, source_names
 from mla_viz.run.settings import Settings
 from mla_viz.shipped import member_weights
@@ -185,3 +187,15 @@ def test_a_side_whose_weights_are_not_there_is_named():
         words = f"^{side}: expected a mechanism whose trained weights are there, got 'gqa'"
         with pytest.raises(ValueError, match=words):
             s.side(side)
+
+
+def test_a_source_is_told_without_its_weights_being_read(monkeypatch):
+    @cache
+    def never(_):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(weights, "_tensors", never)
+    for name in source_names():
+        source = find_source(name)
+        assert source.label
+        assert Settings(source=name).side("left").geometry.n_layers in (2, 5)

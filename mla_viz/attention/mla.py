@@ -1,14 +1,23 @@
 """The projections that all MLA mechanisms share: queries, the latent, and its expansion.
 
-Equations 37-47 of the DeepSeek-V2 paper. Knows nothing of caches.
+Equations 37-47 of the DeepSeek-V2 paper; and the empty cache of the mechanisms that keep latents.
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.ops import rms_norm, rotate
 from mla_viz.attention.weights import MLAWeights
+
+
+def new_latent_cache(w: MLAWeights, batch: Sequence[int]) -> LatentCache:
+    """An empty cache for weights of this geometry, dtype and device."""
+    g = w.geometry
+    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, w.W_O.dtype, w.W_O.device)
 
 
 def query_input(

@@ -4,23 +4,15 @@ Every head attends to the one cached latent: multi-query attention whose keys ar
 [c_kv | k_rope] and whose values are their first kv_lora_rank columns, the same memory.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.mla import latent, query_input
+from mla_viz.attention.mla import latent, new_latent_cache, query_input
 from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
 from mla_viz.attention.weights import MLAWeights
-
-
-def new_cache(w: MLAWeights, batch: Sequence[int]) -> LatentCache:
-    """An empty cache for weights of this geometry, dtype and device."""
-    g = w.geometry
-    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, w.W_O.dtype, w.W_O.device)
 
 
 def attend(
@@ -45,4 +37,4 @@ def attend(
     return Attended(merge_heads(o_head, w.W_O), watch.seen)
 
 
-IMPLEMENTATION = Implementation(attend, new_cache)
+IMPLEMENTATION = Implementation(attend, new_latent_cache)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.mla import latent, query_input
+from mla_viz.attention.mla import latent, new_latent_cache, query_input
 from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
 from mla_viz.attention.weights import MLAWeights
 
@@ -33,8 +33,7 @@ def prepare(w: MLAWeights) -> MergedWeights:
 
 def new_cache(w: MergedWeights, batch: Sequence[int]) -> LatentCache:
     """An empty cache for weights of this geometry, dtype and device."""
-    g, like = w.base.geometry, w.W_UV_O
-    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, like.dtype, like.device)
+    return new_latent_cache(w.base, batch)
 
 
 def attend(

@@ -4,22 +4,14 @@ The memory of the absorbed form without its arithmetic: what a library does that
 and runs ordinary multi-head attention.
 """
 
-from collections.abc import Sequence
-
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.mla import expand, head_queries, latent
+from mla_viz.attention.mla import expand, head_queries, latent, new_latent_cache
 from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads
 from mla_viz.attention.weights import MLAWeights
-
-
-def new_cache(w: MLAWeights, batch: Sequence[int]) -> LatentCache:
-    """An empty cache for weights of this geometry, dtype and device."""
-    g = w.geometry
-    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, w.W_O.dtype, w.W_O.device)
 
 
 def attend(
@@ -39,4 +31,4 @@ def attend(
     return Attended(merge_heads(o_head, w.W_O), watch.seen, k.nbytes + v.nbytes)
 
 
-IMPLEMENTATION = Implementation(attend, new_cache)
+IMPLEMENTATION = Implementation(attend, new_latent_cache)

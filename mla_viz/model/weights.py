@@ -25,23 +25,23 @@ from mla_viz.model.decoder import BlockWeights, ModelWeights
 
 
 @cache
-def _tensors(file: Path) -> tuple[ModelGeometry, dict[str, Tensor]]:
-    """A file's geometry, and its tensors in float32. Treat both as read-only."""
-    if not file.exists():
-        raise ValueError(f"source: expected the weights {file}, which are missing")
-    with safe_open(file, framework="pt") as content:
-        geometry = geometry_from(json.loads(content.metadata()["geometry"]))
-        tensors = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-    return geometry, tensors
-
-
 def read_geometry(file: Path) -> ModelGeometry:
-    """Geometry of a trained model at its full size.
+    """Geometry of a trained model at its full size, from the head of its file alone.
 
     Raises:
         ValueError: the file is missing.
     """
-    return _tensors(file)[0]
+    if not file.exists():
+        raise ValueError(f"source: expected the weights {file}, which are missing")
+    with safe_open(file, framework="pt") as content:
+        return geometry_from(json.loads(content.metadata()["geometry"]))
+
+
+@cache
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """A file's tensors in float32. Treat them as read-only."""
+    with safe_open(file, framework="pt") as content:
+        return {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
 
 
 def load_cut(file: Path, heads: int, latent: int) -> ModelWeights:
@@ -52,10 +52,10 @@ def load_cut(file: Path, heads: int, latent: int) -> ModelWeights:
     Raises:
         ValueError: the file is missing.
     """
-    full, tensors = _tensors(file)
+    full = read_geometry(file)
     geometry = full.with_attention(n_heads=heads, kv_lora_rank=latent)
     cut = partial(cut_attention, full=full.attention, heads=heads, latent=latent)
-    return _assemble(geometry, tensors, cut)
+    return _assemble(geometry, _tensors(file), cut)
 
 
 def load_weights(file: Path) -> ModelWeights:
@@ -64,10 +64,10 @@ def load_weights(file: Path) -> ModelWeights:
     Raises:
         ValueError: the file is missing.
     """
-    geometry, tensors = _tensors(file)
+    geometry = read_geometry(file)
     g = geometry.attention
     if isinstance(g, GQAGeometry):
-        return _assemble(geometry, tensors, partial(split_heads, geometry=g))
+        return _assemble(geometry, _tensors(file), partial(split_heads, geometry=g))
     return load_cut(file, g.n_heads, g.kv_lora_rank)
 
 

@@ -16,7 +16,7 @@ from mla_viz.model.device import free_bytes, parse_dtype, pick_device
 from mla_viz.model.sources import find_source
 from mla_viz.run.recorder import Recorder
 from mla_viz.run.sampling import Sampler, check_finite
-from mla_viz.run.settings import Settings
+from mla_viz.run.settings import Settings, SideModel
 from mla_viz.run.trace import DIFFERENCES, TRACE_BYTES, Run, Token, sealed
 
 OnStep = Callable[[int, int], None]
@@ -50,8 +50,7 @@ class _Text:
         ValueError: the prompt fills the context.
     """
 
-    def __init__(self, s: Settings) -> None:
-        model = s.side("left")
+    def __init__(self, s: Settings, model: SideModel) -> None:
         self.tokenizer = find_source(model.source).tokenizer()
         self.prompt_ids = self.tokenizer.encode(s.prompt)
         context, length = model.geometry.context, len(self.prompt_ids)
@@ -75,12 +74,12 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         s = self._settings = settings
-        self._text = _Text(s)
+        models = s.side("left"), s.side("right")
+        self._text = _Text(s, models[0])
         self._ids = list(self._text.prompt_ids)
         self._n_steps = len(self._ids) + self._text.new_tokens - 1
         self._device = pick_device(s.device)
-        self._check_memory()
-        models = s.side("left"), s.side("right")
+        self._check_memory(models)
         self._sides = [
             Recorder(
                 name, model.load(s.seed).to(parse_dtype(s.dtype), self._device), self._n_steps, s
@@ -144,14 +143,14 @@ class Session:
             notes=(*text.notes, *_dropped_rows(left.probs.steps, n_steps)),
         )
 
-    def _check_memory(self) -> None:
+    def _check_memory(self, models: tuple[SideModel, SideModel]) -> None:
         """Refuse what will not fit: weights (made in float32, then cast), caches, the trace."""
         s = self._settings
         elem_bytes = parse_dtype(s.dtype).itemsize
         needed = TRACE_BYTES
-        for field in ("left", "right"):
-            g = s.side(field).geometry
-            cached = cache_elems(getattr(s, field), g.attention) * g.n_layers * self._n_steps
+        for mechanism, model in zip((s.left, s.right), models, strict=True):
+            g = model.geometry
+            cached = cache_elems(mechanism, g.attention) * g.n_layers * self._n_steps
             # a growing buffer holds up to twice what is filled
             needed += model_params(g) * (4 + elem_bytes) + 2 * cached * elem_bytes
         free = free_bytes(self._device)
@@ -179,7 +178,8 @@ def generate(s: Settings) -> str:
     Raises:
         ValueError: a setting is not legal.
     """
-    text, model = _Text(s), s.side("left")
+    model = s.side("left")
+    text = _Text(s, model)
     device = pick_device(s.device)
     decoder = Decoder(model.load(s.seed).to(parse_dtype(s.dtype), device), s.left)
     sampler = Sampler(s, model.geometry.vocab_size)
