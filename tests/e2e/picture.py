@@ -22,6 +22,7 @@ def open_painted(page: Page, url: str, name: str, query: str = "") -> Visit:
     page.goto(f"{url}{'' if name == 'decode' else name}{query}")
     page.locator(PAINTED[name]).first.wait_for(timeout=60_000)
     visit.settle()
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
     page.wait_for_timeout(400)  # the canvases out of sight are painted once stepping rests
     return visit
 
