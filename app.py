@@ -1,21 +1,9 @@
-"""The frame: page settings and the list of pages."""
+"""The server: one Streamlit app whose script is the frame around every page."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from mla_viz.findings.family import FAMILY_FILE
-from mla_viz.shipped import shipped
-
-ROOT = Path(__file__).parent
-
-st.set_page_config("mla-viz", ROOT / "mla_viz" / "data" / "icon.png", layout="wide")
-st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
-PAGES = [
-    st.Page("pages/decode.py", title="Decode"),
-    st.Page("pages/absorption.py", title="Absorption"),
-]
-if shipped(FAMILY_FILE).exists():
-    PAGES.append(st.Page("pages/quality.py", title="Quality"))
-PAGES.append(st.Page("pages/claims.py", title="Claims"))
-st.navigation(PAGES, position="top").run()
+# The script lies away from pages/: beside that folder Streamlit would run a page alone, without
+# its frame, where a link to it is a fresh server's first visit, and show a menu of its own.
+app = st.App(Path(__file__).parent / "mla_viz" / "ui" / "frame.py")

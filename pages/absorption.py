@@ -4,9 +4,7 @@ import streamlit as st
 
 from mla_viz.ui.absorption import algebra, stages
 from mla_viz.ui.absorption.dims import chosen_dims
-from mla_viz.ui.frame import ensure_frame
 
-ensure_frame()
 dims = chosen_dims()
 st.header("Absorption: the algebra with every number in sight", anchor=False)
 st.caption(

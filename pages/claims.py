@@ -3,9 +3,7 @@
 import streamlit as st
 
 from mla_viz.ui.claims import chosen_inputs, claim_cards
-from mla_viz.ui.frame import ensure_frame
 
-ensure_frame()
 inputs = chosen_inputs()
 st.header("What is true of what one reads", anchor=False)
 st.caption(

@@ -5,10 +5,8 @@ import streamlit as st
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run
 from mla_viz.ui.decode.sidebar import Sidebar
-from mla_viz.ui.frame import ensure_frame
 from mla_viz.ui.player import player
 
-ensure_frame()
 ONE_MODEL = (
     "One model, decoded two ways",
     "Same weights, same tokens, same attention: only what is cached differs, and how it is used.",

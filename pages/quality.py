@@ -4,9 +4,7 @@ import streamlit as st
 
 from mla_viz.findings.family import load_family
 from mla_viz.ui import quality as sections
-from mla_viz.ui.frame import ensure_frame
 
-ensure_frame()
 family = load_family()
 st.header("What the small cache costs", anchor=False)
 st.caption(

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("de
 
 
 def decode_page(**query):
-    return page("app.py", **query)
+    return page("mla_viz/ui/frame.py", **query)
 
 
 def shown(app):

@@ -1,20 +1,21 @@
-"""The frame around every page, also where Streamlit starts a page without it."""
+"""The frame around every page: page settings and the list of pages. Streamlit runs this file."""
 
-import runpy
 from pathlib import Path
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
-APP = Path(__file__).parents[2] / "app.py"
+from mla_viz.findings.family import FAMILY_FILE
+from mla_viz.shipped import shipped
 
+ROOT = Path(__file__).parents[2]
 
-def ensure_frame() -> None:
-    """Run app.py where this page runs by itself; it comes back to the page within the frame.
-
-    Because there is a folder named pages, Streamlit runs a page alone when a link to it is the
-    first visit of a fresh server; st.navigation ends that for all later ones.
-    """
-    if PagesManager.uses_pages_directory:
-        runpy.run_path(str(APP))
-        st.stop()
+st.set_page_config("mla-viz", ROOT / "mla_viz" / "data" / "icon.png", layout="wide")
+st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
+PAGES = [
+    st.Page(ROOT / "pages/decode.py", title="Decode"),
+    st.Page(ROOT / "pages/absorption.py", title="Absorption"),
+]
+if shipped(FAMILY_FILE).exists():
+    PAGES.append(st.Page(ROOT / "pages/quality.py", title="Quality"))
+PAGES.append(st.Page(ROOT / "pages/claims.py", title="Claims"))
+st.navigation(PAGES, position="top").run()
