@@ -69,3 +69,10 @@ def product_text(batch: int, left: tuple[int, int], right: tuple[int, int]) -> s
     heads = f"{batch:,}×" if batch > 1 else ""
     sides = "·".join(f"({rows:,}×{columns:,})" for rows, columns in (left, right))
     return heads + sides
+
+
+def minutes_text(seconds: Number) -> str:
+    """A rough time: `about 40 seconds`, `about 3 minutes`."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes"

@@ -5,7 +5,6 @@ from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from itertools import count, cycle
 from math import log
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,7 @@ from mla_viz.config import GQAGeometry
 from mla_viz.cost import cache_elems
 from mla_viz.mechanisms.table import MECHANISMS, OWN_WEIGHTS
 from mla_viz.model import sources
-from mla_viz.model.device import free_bytes
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
-from mla_viz.run import decode as decode_room
 from mla_viz.run import recorder
 from mla_viz.run.decode import decode, generate
 from mla_viz.run.recorder import CANDIDATES
@@ -602,52 +599,6 @@ def test_bad_settings_are_refused_in_words(settings, words):
 def test_cuda_is_refused_where_it_is_absent():
     with pytest.raises(ValueError, match=r"expected one that is there \(0 CUDA devices\)"):
         small(device="cuda")
-
-
-# The model of `small` by hand: attention takes 128 3 48 weights for queries, 128 (12 + 16) for the
-# latent, 12 gains, 12 3 64 for expansion and 3 32 128 for output; MQA 128 32 (3 + 1) for queries
-# and keys, and as many for values and output. Feed-forward and gains take 3 128 256 + 2 128 a
-# layer, embedding and last gain 2048 128 + 128.
-MLA_PARAMS = 262_272 + 2 * (98_560 + 18_432 + 3_584 + 12 + 2_304 + 12_288)
-MQA_PARAMS = 262_272 + 2 * (98_560 + 2 * 128 * 32 * 4)
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "params", "elems"),
-    [
-        ("mla_expanded", "mla_absorbed", 2 * MLA_PARAMS, 3 * (48 + 32) + 28),
-        ("mqa", "recompute", MQA_PARAMS + MLA_PARAMS, 2 * 32),
-    ],
-)
-@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
-def test_memory_is_asked_for_before_anything_is_made(
-    monkeypatch, left, right, params, elems, dtype, size
-):
-    # The trace, weights in float32 and in their dtype, and caches of 2 layers at twice their size,
-    # since rows double; all that within four fifths of what is free.
-    n_steps = len(PROMPT_IDS) + 500 - 1
-    needed = 2**27 + params * (4 + size) + 2 * elems * 2 * n_steps * size
-
-    def made(*_):
-        raise InterruptedError
-
-    monkeypatch.setattr(SideModel, "load", made)
-    asked = {"left": left, "right": right, "dtype": dtype, "max_new_tokens": 500}
-    for free, refused in (
-        (needed * 5 // 4 - 1, ValueError),
-        (needed * 5 // 4 + 1, InterruptedError),
-    ):
-        monkeypatch.setattr(decode_room, "free_bytes", lambda _, free=free: free)
-        with pytest.raises(refused, match=r"expected .* 0.2 GiB of free memory, got .* 0.1 GiB|^$"):
-            small(**asked)
-
-
-def test_free_memory_is_what_the_system_says_is_available(monkeypatch):
-    lines = "MemTotal: 900 kB\nMemFree: 200 kB\nMemAvailable: 700 kB\nBuffers: 5 kB\n"
-    monkeypatch.setattr(Path, "read_text", lambda _: lines)
-    assert free_bytes("cpu") == 700 * 1024
-    monkeypatch.setattr(Path, "read_text", lambda _: "MemTotal: 900 kB\n")
-    assert free_bytes("cpu") > 2**60
 
 
 def overflowing_at(token_id):

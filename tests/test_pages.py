@@ -8,6 +8,7 @@ from mla_viz.findings.lesson import DTYPES
 from mla_viz.findings.scores import load_grid
 from mla_viz.run.settings import Settings
 from mla_viz.ui import quality as sections
+from tests.instant import InstantPool
 from tests.screens import bodies, page, said, tables
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
@@ -68,7 +69,6 @@ def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
     assert shown(app).heads == 8
 
 
-@pytest.mark.usefixtures("small_family")
 def test_each_source_is_decoded_and_shown():
     for source in ("trained", "mla-8", "mha", "synthetic"):
         app = decode_page(max_new_tokens=2, source=source)
@@ -119,19 +119,18 @@ def test_the_quality_page_shows_its_members_and_opens_a_section_by_a_link():
 def told(monkeypatch):
     """Every member says what it was asked, and writes nothing."""
 
-    def generate(s):
+    def asked(s):
         return (
             f" {s.source} {s.left} {s.right} {s.seed} {s.temperature} {s.top_k} {s.max_new_tokens}"
         )
 
-    monkeypatch.setattr(sections, "generate", generate)
-    sections._continuation.clear()
-    yield
-    sections._continuation.clear()
+    pool = InstantPool(asked)
+    monkeypatch.setattr(sections, "workers", lambda: pool)
+    return pool
 
 
-@pytest.mark.usefixtures("small_family", "told")
-def test_every_member_continues_the_readers_prompt():
+@pytest.mark.usefixtures("small_family")
+def test_every_member_continues_the_readers_prompt(told):
     app = quality_page(section="One prompt", story="The cat", story_seed=3)
     assert not app.exception
     assert app.caption[-1].value == "One seed for all, temperature 0.7, top-k 40, 48 tokens."
@@ -151,6 +150,10 @@ def test_every_member_continues_the_readers_prompt():
     assert not app.exception
     assert app.error[0].value.startswith("prompt: expected some text")
     assert not app.text
+    told.error = "the process that worked on it has ended"
+    app.text_input(key="story").set_value("The dog").run()
+    assert not app.exception
+    assert [error.value for error in app.error] == ["the process that worked on it has ended"]
 
 
 def test_the_claims_page_judges_by_the_sidebars_numbers():

@@ -1,16 +1,23 @@
 """The store of runs, the progress shown while one is made, and what Stop leaves."""
 
+import os
+from functools import partial
 from unittest.mock import Mock, call
 
 import pytest
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from mla_viz.run.bill import Bill
+from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import Settings
-from mla_viz.run.store import Store
+from mla_viz.serving.pool import Job
+from mla_viz.serving.store import Store
+from mla_viz.ui import server
 from mla_viz.ui.decode import progress
 from mla_viz.ui.decode.progress import Progress, packed_run
-from mla_viz.ui.server import KEPT_BYTES, run_store
+from mla_viz.ui.server import KEPT_BYTES
+from tests.instant import InstantPool
 from tests.screens import section
 
 THIRD = bytes(KEPT_BYTES // 3)
@@ -59,75 +66,104 @@ def test_runs_that_fill_the_bound_exactly_are_all_kept():
     assert kept(store, range(3)) == [1, 2]
 
 
-def test_progress_is_shown_past_a_blink_and_ten_times_a_second(monkeypatch):
+@pytest.fixture
+def pool(monkeypatch):
+    pool = InstantPool(lambda chosen: f"packed {chosen.seed}")
+    monkeypatch.setattr(progress, "workers", lambda: pool)
+    return pool
+
+
+def test_progress_is_shown_past_a_blink(monkeypatch, pool):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     slot = Mock(spec=DeltaGenerator)
     slot.container.return_value = slot.progress.return_value = slot
-    show = Progress(settings(0), slot)
-    for at, done in ((100.29, 1), (100.31, 2), (100.4, 3), (100.42, 4)):
-        now[0] = at
-        show(done, 8)
-    assert slot.mock_calls == [
-        call.container(),
-        call.progress(0.0),
-        call.button("Stop", on_click=progress._set_stopped, args=(settings(0),), width="stretch"),
-        call.progress(0.25, "Decoding: step 2 of 8"),
-        call.progress(0.5, "Decoding: step 4 of 8"),
+    job, show = Job(0, "run", settings(0), Bill(1, 1.0)), Progress(settings(0), slot)
+    stop = call.button(
+        "Stop", on_click=progress._answer, args=("stopped", settings(0)), width="stretch"
+    )
+    seen = []
+    for at, before, steps in (
+        (100.29, 2, None),
+        (100.31, 2, None),
+        (100.4, 0, None),
+        (100.5, 0, (2, 8)),
+    ):
+        now[0], pool.before, job.steps = at, before, steps
+        slot.reset_mock()
+        show.show(job)
+        seen.append(slot.mock_calls)
+    assert seen == [
+        [],
+        [call.container(), call.progress(0.0), stop, call.progress(0.0, "Waiting: 2 before it")],
+        [call.progress(0.0, "Waiting for a free core")],
+        [call.progress(0.25, "Decoding: step 2 of 8")],
     ]
 
 
-def show_run(chosen, found, stopped=None):
-    if stopped is not None and "stopped" not in st.session_state:
-        st.session_state.stopped = stopped
+def show_run(chosen, found, **state):
+    for name, value in state.items():
+        if name not in st.session_state:
+            st.session_state[name] = value
     found.append(packed_run(chosen, st.empty()))
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """What was decoded, in place of the engine; a store of its own."""
-    made = []
-
-    def decode(chosen, on_step):
-        on_step(1, 2)
-        made.append(chosen)
-        return chosen
-
-    store = Store(KEPT_BYTES)
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
-    monkeypatch.setattr(progress, "run_store", lambda: store)
-    monkeypatch.setattr(progress, "decode", decode)
-    monkeypatch.setattr(progress, "pack_run", lambda run: f"packed {run.seed}".encode())
-    return made
-
-
-def test_a_run_is_decoded_once_and_then_found(decoded):
+def test_a_run_is_made_once_and_then_found(pool):
     found = []
     for seed in (1, 1, 2, 1):
         app = section(show_run, settings(seed), found)
         assert not app.get("progress")  # gone once the run is there
     assert found == [b"packed 1", b"packed 1", b"packed 2", b"packed 1"]
-    assert decoded == [settings(1), settings(2)]
+    assert pool.made == [settings(1), settings(2)]
 
 
-def test_a_stopped_run_is_not_made_until_asked_for(decoded):
+def offered(app):
+    return app.info[0].value, [button.label for button in app.button]
+
+
+def test_a_stopped_run_is_not_made_until_asked_for(pool):
     found = []
-    app = section(show_run, settings(1), found, settings(1))
-    assert (found, decoded) == ([None], [])
-    assert app.info[0].value == "Stopped. The last view stays."
-    assert [button.label for button in app.button] == ["Decode"]
+    app = section(partial(show_run, stopped=settings(1)), settings(1), found)
+    assert (found, pool.made) == ([None], [])
+    assert offered(app) == ("Stopped. The last view stays.", ["Decode"])
     app.button[0].click().run()
-    assert (found[-1], decoded) == (b"packed 1", [settings(1)])
+    assert (found[-1], pool.made) == (b"packed 1", [settings(1)])
     assert not app.info
-    section(show_run, settings(2), found, settings(1))
+    section(partial(show_run, stopped=settings(1)), settings(2), found)
     assert found[-1] == b"packed 2"
 
 
-def test_stop_is_remembered_for_these_settings(decoded):
-    app = section(progress._set_stopped, settings(1))
+def test_a_run_of_over_a_minute_is_told_beforehand_and_asked_about_once(pool):
+    seconds, found = bill_of(settings(1)).seconds, []
+    pool.pace = 60.1 / seconds
+    app = section(show_run, settings(1), found)
+    assert (found, pool.made) == ([None], [])
+    text = "This run will take about 60 seconds. The last view stays until then."
+    assert offered(app) == (text, ["Decode"])
+    app.button[0].click().run()
+    assert (found[-1], pool.made) == (b"packed 1", [settings(1)])
+    assert section(show_run, settings(1), found).info.len == 0  # it is kept: no wait, no question
+    pool.pace = 59.9 / seconds
+    section(show_run, settings(2), found)
+    assert found[-1] == b"packed 2"
+
+
+def test_a_run_whose_process_ended_is_one_line_and_may_be_asked_for_again(pool):
+    pool.error, found = "the process that worked on it has ended", []
+    app = section(show_run, settings(1), found)
+    assert found == [None]
+    assert offered(app) == (f"Not decoded: {pool.error}. The last view stays.", ["Try again"])
+    pool.error = None
+    app.button[0].click().run()
+    assert found[-1] == b"packed 1"
+
+
+def test_stop_is_remembered_for_these_settings():
+    app = section(progress._answer, "stopped", settings(1))
     assert app.session_state.stopped == settings(1)
-    assert not decoded
 
 
-def test_the_server_has_one_store():
-    assert run_store() is run_store()
+def test_the_server_has_one_pool_with_a_worker_for_each_core(monkeypatch):
+    assert server.workers() is server.workers()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 4, 9})
+    assert server.cores() == 3

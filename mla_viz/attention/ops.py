@@ -15,6 +15,9 @@ PASSING = (
     *("c_kv", "k_rope", "k", "v"),
     *("scores", "probs", "o_latent", "o_head"),
 )
+OF_QUERIES = frozenset(
+    ("q", "q_nope", "q_rope", "q_latent", "scores", "probs", "o_latent", "o_head")
+)
 
 
 class Watch:
@@ -22,21 +25,27 @@ class Watch:
 
     Names are those in PASSING: `c_kv` and `k_rope` of the new tokens, `k` and `v` of all tokens as
     they are scored and mixed. Each mechanism has some of the others: only those that move W_UK to
-    the query make a `q_latent`, and an `o_latent` at the other end.
+    the query make a `q_latent`, and an `o_latent` at the other end. With `newest`, the row of the
+    last query alone is kept of what has a row for each: scores of a whole prefix are its square.
     """
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, newest: bool = False) -> None:
         unknown = [name for name in names if name not in PASSING]
         if unknown:
             raise ValueError(f"watch: expected names of {', '.join(PASSING)}, got {unknown[0]!r}")
-        self._names = names
+        self._names, self._newest = names, newest
         self.seen: dict[str, Tensor] = {}
 
     def __call__(self, **tensors: Tensor) -> None:
         """Keep those that were asked for."""
         for name in self._names:
             if name in tensors:
-                self.seen[name] = tensors[name]
+                self.seen[name] = self._kept(name, tensors[name])
+
+    def _kept(self, name: str, tensor: Tensor) -> Tensor:
+        if self._newest and name in OF_QUERIES and tensor.shape[-2] > 1:
+            return tensor[..., -1:, :].clone()
+        return tensor
 
 
 @dataclass(frozen=True)

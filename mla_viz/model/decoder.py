@@ -62,7 +62,7 @@ class ModelWeights:
 
 @dataclass(frozen=True)
 class Forward:
-    """What feeding tokens gave: logits of every fed position, and each layer's attention."""
+    """What feeding tokens gave: logits of the fed positions, and each layer's attention."""
 
     logits: Float[Tensor, "*batch seq vocab"]
     layers: list[Attended]
@@ -82,7 +82,13 @@ class Decoder:
         self._clock_waits = weights.embedding.is_cuda
 
     @torch.inference_mode()
-    def feed(self, tokens: Int[Tensor, "*batch seq"], watched: Sequence[str] = ()) -> Forward:
+    def feed(
+        self,
+        tokens: Int[Tensor, "*batch seq"],
+        watched: Sequence[str] = (),
+        *,
+        newest: bool = False,
+    ) -> Forward:
         """Run tokens through the model behind those fed before.
 
         A mechanism that keeps nothing (`whole_prefix`) must be fed the whole prefix each time.
@@ -90,6 +96,7 @@ class Decoder:
         Args:
             tokens: ids of the new tokens.
             watched: names of `ops.PASSING` that each layer's `seen` is to hold.
+            newest: keep logits, and what is watched of queries, for the last token alone.
         """
         w, eps = self.weights, self.weights.geometry.norm_eps
         x = w.embedding[tokens]
@@ -98,13 +105,16 @@ class Decoder:
         for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
             h = rms_norm(x, block.attn_norm, eps)
             began = self._now()
-            attended = self._mechanism.attend(attention, cache, h, rope, Watch(*watched))
+            attended = self._mechanism.attend(
+                attention, cache, h, rope, Watch(*watched, newest=newest)
+            )
             times.append((self._now() - began) / 1e3)
             layers.append(attended)
             x = x + attended.out
             h = rms_norm(x, block.mlp_norm, eps)
             x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
-        logits = rms_norm(x, w.final_norm, eps) @ w.embedding.T
+        last = x[..., -1:, :] if newest else x
+        logits = rms_norm(last, w.final_norm, eps) @ w.embedding.T
         return Forward(logits, layers, times)
 
     def _rope(self, new: int) -> Complex[Tensor, "seq half"]:

@@ -1,5 +1,6 @@
 """Which dtype and which device a run uses, and how much memory is there."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -37,12 +38,38 @@ def pick_device(name: str) -> str:
     return name
 
 
-def free_bytes(device: str) -> int:
-    """Memory that a new run may take on a device; a very large number where nobody can tell."""
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
+def usable_bytes(device: str) -> int:
+    """Memory that a new run may take on a device: four fifths of what is free there.
+
+    A very large number where nobody can tell.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else free_bytes()
+    return free * 4 // 5
+
+
+def free_bytes(root: Path = Path("/")) -> int:
+    """Main memory that the system has free, or less where a container's limit leaves less."""
+    groups = root / "sys/fs/cgroup"
+    rooms = [_available_bytes(root / "proc/meminfo")]
+    for limit, used in _LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max": no limit
+            rooms.append(_number(groups / limit) - _number(groups / used))
+    return max(0, min(rooms))
+
+
+_LIMITS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text(encoding="utf-8"))
+
+
+def _available_bytes(file: Path) -> int:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         return next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) << 10
     except (OSError, StopIteration):
         return 1 << 62

@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mla_viz.cost import cache_elems, model_params
 from mla_viz.model.decoder import Decoder
-from mla_viz.model.device import free_bytes, parse_dtype, pick_device
+from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
+from mla_viz.run.bill import Bill, bill
 from mla_viz.run.recorder import Recorder
 from mla_viz.run.sampling import Sampler, check_finite
 from mla_viz.run.settings import Settings, SideModel
-from mla_viz.run.trace import DIFFERENCES, TRACE_BYTES, Run, Token, sealed
+from mla_viz.run.trace import DIFFERENCES, Run, Token, sealed
 
 OnStep = Callable[[int, int], None]
 
@@ -64,6 +64,20 @@ class _Text:
         cut = f"{asked} new tokens asked, {room} fit the context of {context}."
         self.notes = [cut] if asked > room else []
 
+    @property
+    def n_steps(self) -> int:
+        """Steps of a run that no end of the text cuts short."""
+        return len(self.prompt_ids) + self.new_tokens - 1
+
+
+def bill_of(settings: Settings) -> Bill:
+    """What a run of these settings takes at most, counted.
+
+    Raises:
+        ValueError: the settings are not legal.
+    """
+    return bill(settings, _Text(settings, settings.side("left")).n_steps)
+
 
 class Session:
     """One decoding of a prompt by two mechanisms: made ready at first, then run once.
@@ -77,9 +91,9 @@ class Session:
         models = s.side("left"), s.side("right")
         self._text = _Text(s, models[0])
         self._ids = list(self._text.prompt_ids)
-        self._n_steps = len(self._ids) + self._text.new_tokens - 1
+        self._n_steps = self._text.n_steps
         self._device = pick_device(s.device)
-        self._check_memory(models)
+        bill(s, self._n_steps).check(usable_bytes(self._device))
         self._sides = [
             Recorder(
                 name, model.load(s.seed).to(parse_dtype(s.dtype), self._device), self._n_steps, s
@@ -143,23 +157,6 @@ class Session:
             notes=(*text.notes, *_dropped_rows(left.probs.steps, n_steps)),
         )
 
-    def _check_memory(self, models: tuple[SideModel, SideModel]) -> None:
-        """Refuse what will not fit: weights (made in float32, then cast), caches, the trace."""
-        s = self._settings
-        elem_bytes = parse_dtype(s.dtype).itemsize
-        needed = TRACE_BYTES
-        for mechanism, model in zip((s.left, s.right), models, strict=True):
-            g = model.geometry
-            cached = cache_elems(mechanism, g.attention) * g.n_layers * self._n_steps
-            # a growing buffer holds up to twice what is filled
-            needed += model_params(g) * (4 + elem_bytes) + 2 * cached * elem_bytes
-        free = free_bytes(self._device)
-        if needed > 0.8 * free:
-            raise ValueError(
-                f"geometry: expected one that fits {free / 2**30:.1f} GiB of free memory,"
-                f" got one that needs {needed / 2**30:.1f} GiB"
-            )
-
 
 def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:
     """What to say where the attention of some steps was not kept."""
@@ -172,8 +169,10 @@ def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:
 
 
 @torch.inference_mode()
-def generate(s: Settings) -> str:
+def generate(s: Settings, on_step: OnStep | None = None) -> str:
     """The text that the left side of a run writes, by itself and without a trace.
+
+    `on_step` is called as in `decode`.
 
     Raises:
         ValueError: a setting is not legal.
@@ -181,15 +180,18 @@ def generate(s: Settings) -> str:
     model = s.side("left")
     text = _Text(s, model)
     device = pick_device(s.device)
+    bill(s, text.n_steps).check(usable_bytes(device))
     decoder = Decoder(model.load(s.seed).to(parse_dtype(s.dtype), device), s.left)
     sampler = Sampler(s, model.geometry.vocab_size)
     ids, fed = list(text.prompt_ids), 0
-    for _ in range(text.new_tokens):
+    for new in range(text.new_tokens):
         first = 0 if decoder.whole_prefix else fed
-        logits = decoder.feed(torch.tensor(ids[first:], device=device)).logits[-1]
+        logits = decoder.feed(torch.tensor(ids[first:], device=device), newest=True).logits[-1]
         check_finite(logits, len(ids) - 1, s.dtype)
         fed = len(ids)
         ids.append(sampler.choose(logits, sampler.noise()))
+        if on_step:
+            on_step(new + 1, text.new_tokens)
         if ids[-1] == text.tokenizer.end:
             break
     return text.tokenizer.decode(ids[len(text.prompt_ids) :])

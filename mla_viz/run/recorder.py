@@ -42,7 +42,7 @@ class Recorder:
         first = 0 if self._decoder.whole_prefix else step
         device = self._decoder.weights.embedding.device
         tokens = torch.tensor(ids[first : step + 1], device=device)
-        forward = self._decoder.feed(tokens, WATCHED)
+        forward = self._decoder.feed(tokens, WATCHED, newest=True)
         newest = _newest(forward)
         self._record(forward, newest, step)
         return newest

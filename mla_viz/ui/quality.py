@@ -1,6 +1,7 @@
 """The sections of the Quality page: what the family's members lose, share and write."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from statistics import fmean, stdev
 
@@ -12,10 +13,11 @@ from mla_viz.findings.claims.rules import mla_gains
 from mla_viz.findings.family import LOSS, ONE_SEED_NOISE, Family, Member, difference
 from mla_viz.model.sources import TRAINED, find_source
 from mla_viz.published.catalog import ABLATIONS, Ablation
-from mla_viz.run.decode import generate
+from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
+from mla_viz.serving.pool import POLL_SECONDS, WorkerLost
 from mla_viz.ui.loss_map import PLAIN, loss_map
-from mla_viz.ui.server import run_store
+from mla_viz.ui.server import workers
 from mla_viz.words import kib_text, loss_text, mega_text, share_text
 
 
@@ -135,12 +137,6 @@ def likeness(family: Family) -> None:
     st.markdown(f"**Values, from the least alike to the most**: {words}.")
 
 
-@st.cache_data(show_spinner=False, max_entries=256)
-def _continuation(name: str, mechanism: str, prompt: str, seed: int) -> str:
-    run_store()  # sets the threads of torch
-    return generate(Settings(prompt, name, left=mechanism, right=mechanism, seed=seed))
-
-
 def continuations(family: Family) -> None:
     """One prompt, continued by every member from one seed."""
     st.caption(
@@ -152,8 +148,8 @@ def continuations(family: Family) -> None:
     seed = right.number_input("Seed", 0, 999, 0, key="story_seed", bind="query-params")
     shipped = [member for member in family.members if member.shipped]
     try:
-        told = [_continuation(m.name, m.mechanism, prompt, seed) for m in shipped]
-    except ValueError as error:
+        told = _continued(shipped, prompt, seed)
+    except (ValueError, WorkerLost) as error:
         st.error(str(error))
         return
     places = [place for _ in shipped[::2] for place in st.columns(2)]
@@ -164,6 +160,18 @@ def continuations(family: Family) -> None:
                 f" · {loss_text(member.mean(LOSS), 2)} nats"
             )
             st.text(prompt + text)
+
+
+def _continued(members: list[Member], prompt: str, seed: int) -> list[str]:
+    """What each member writes, all asked for at once."""
+    asked = [
+        Settings(prompt, m.name, left=m.mechanism, right=m.mechanism, seed=seed) for m in members
+    ]
+    with ExitStack() as stack, st.spinner("Every model writes…"):
+        jobs = [stack.enter_context(workers().ask("text", s, bill_of(s))) for s in asked]
+        while not all(job.wait(POLL_SECONDS) for job in jobs):
+            st.session_state.get("story_seed")  # a look is enough for Streamlit to end the run
+        return [job.result().decode() for job in jobs]
 
 
 def published(_: Family) -> None:

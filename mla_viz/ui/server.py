@@ -1,22 +1,46 @@
-"""What the one server process is set up to: its threads, its collector, the runs that it keeps."""
+"""What the one server process is set up to: its threads, its collector, its workers."""
 
 import gc
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
 
-import streamlit as st
 import torch
 
-from mla_viz.run.store import Store
+from mla_viz.model.device import free_bytes
+from mla_viz.serving.pool import Pool
+from mla_viz.serving.store import Store
 
 KEPT_BYTES = 256 << 20
+MOST_WORKERS = 8
 
 
-@st.cache_resource(show_spinner=False)
-def run_store() -> Store:
-    """The one store of this server.
+@cache
+def workers() -> Pool:
+    """The one pool of this server, a worker a core.
 
-    Torch keeps to one thread, since steps are small and sessions many; what the imports made is
-    taken out of the collector's sight, which would go through it after every rerun.
+    Torch keeps to one thread here; what the imports made is taken out of the collector's sight,
+    which would go through it after every rerun.
     """
     torch.set_num_threads(1)
     gc.freeze()
-    return Store(KEPT_BYTES)
+    budget = free_bytes() * 4 // 5 - KEPT_BYTES
+    return Pool(Store(KEPT_BYTES), min(cores(), MOST_WORKERS), budget)
+
+
+def cores() -> int:
+    """Cores that this process may use, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@asynccontextmanager
+async def lifespan(_: object) -> AsyncIterator[None]:
+    """Workers from the first moment on, before anyone asks; none when the server has gone."""
+    pool = workers()
+    try:
+        yield
+    finally:
+        pool.close()

@@ -1,0 +1,133 @@
+"""What a run will take at most, counted before anything is made: memory, and time on one core.
+
+Both are sums over the two sides of what each tensor takes and each product costs. Memory is an
+upper bound; time follows from the counts at the pace of one core of a server processor, and is good
+to a factor of two or three on others.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mla_viz.attention.implementation import implementation
+from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.cost import attention_params, cache_elems, model_params, operations
+from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.model.device import parse_dtype
+from mla_viz.run.settings import Settings
+from mla_viz.run.trace import CELL_BYTES, TRACE_BYTES
+
+LAYER_SECONDS = 6e-4  # calls and bookkeeping of one layer at one step
+BYTES_A_SECOND = 5e9
+FLOPS_A_SECOND = 25e9
+PACE = {2: 6.0, 4: 1.0, 8: 2.0}  # by bytes an element; few processors multiply halves
+POINTS = 16
+WATCHED = 2  # scores and probabilities
+
+
+@dataclass(frozen=True)
+class Bill:
+    """At most `bytes` of memory, and about `seconds` of one core."""
+
+    bytes: int
+    seconds: float
+
+    def check(self, room: int) -> None:
+        """Hold it against the bytes that there are.
+
+        Raises:
+            ValueError: it takes more.
+        """
+        if self.bytes > room:
+            raise ValueError(
+                f"geometry: expected one that fits {room / 2**30:.1f} GiB of free memory,"
+                f" got one that needs {self.bytes / 2**30:.1f} GiB"
+                " (take fewer tokens, heads, layers or dims)"
+            )
+
+
+def bill(s: Settings, n_steps: int) -> Bill:
+    """What n_steps of these settings will take.
+
+    Raises:
+        ValueError: the settings are not legal.
+    """
+    sides = [
+        _Side(mechanism, s.side(field).geometry, parse_dtype(s.dtype), n_steps)
+        for field, mechanism in (("left", s.left), ("right", s.right))
+    ]
+    rows = min(TRACE_BYTES, sum(side.rows_bytes() for side in sides))
+    held = sum(side.held_bytes() for side in sides) + 2 * rows  # once more while it is packed
+    passing = max(side.passing_bytes() for side in sides)
+    return Bill(held + passing, sum(side.seconds() for side in sides))
+
+
+class _Side:
+    """One mechanism of a run, counted."""
+
+    def __init__(
+        self, mechanism: str, model: ModelGeometry, dtype: torch.dtype, n_steps: int
+    ) -> None:
+        self._mechanism, self._model, self._n_steps = mechanism, model, n_steps
+        self._elem, self._wide = dtype.itemsize, max(dtype.itemsize, 4)
+        self._fed = n_steps if implementation(mechanism).whole_prefix else 1
+
+    def held_bytes(self) -> int:
+        """Weights in float32 and in their dtype, prepared ones, the cache, its table for showing.
+
+        A growing buffer holds up to twice what is filled, and while it grows the filled part too.
+        """
+        g = self._model.attention
+        layers, cached = self._model.n_layers, cache_elems(self._mechanism, g) * self._n_steps
+        weights = model_params(self._model) * (4 + self._elem) + self._prepared_bytes()
+        cells = 16 * min(CELL_BYTES, layers * cached)
+        return weights + cached * (2 * layers + 1) * self._elem + 4 * layers * cached + cells
+
+    def rows_bytes(self) -> int:
+        """Every row of scores and probabilities in float32."""
+        rows = self._model.n_layers * self._model.attention.n_heads
+        return WATCHED * 4 * rows * self._n_steps * (self._n_steps + 1) // 2
+
+    def _prepared_bytes(self) -> int:
+        g = self._model.attention
+        if self._mechanism != "mla_merged":
+            return 0
+        both = (g.q_lora_rank or g.d_model) + g.d_model
+        return self._model.n_layers * g.n_heads * g.kv_lora_rank * both * self._elem
+
+    def passing_bytes(self) -> int:
+        """What a step or a layer's making holds for a moment: the largest of one layer's."""
+        g, fed, n = self._model.attention, self._fed, self._n_steps
+        made = 12 * max(attention_params(g), self._model.vocab_size * g.d_model)
+        scores = g.n_heads * fed * n * (self._elem + 3 * self._wide) + 2 * fed * n
+        widths = 8 * g.d_model + 4 * self._model.d_ff + 6 * g.n_heads * _head_width(g)
+        rebuilt = 0
+        if MECHANISMS[self._mechanism].file in ("mla_reexpand", "recompute"):
+            rebuilt = 2 * cache_elems("mla_expanded", g) * n * self._elem
+        logits = 8 * self._model.vocab_size * 8
+        return max(made, scores + fed * widths * self._wide + rebuilt + logits)
+
+    def seconds(self) -> float:
+        """Over the steps at POINTS places, evenly."""
+        n, layers = self._n_steps, self._model.n_layers
+        places = [max(1, round(n * (i + 0.5) / POINTS)) for i in range(POINTS)]
+        return n * layers * sum(self._layer_seconds(place) for place in places) / POINTS
+
+    def _layer_seconds(self, seq_len: int) -> float:
+        """One layer at the step that feeds the seq_len-th token."""
+        ops = operations(self._mechanism, self._model.attention, seq_len, self._wide)
+        d_model = self._model.attention.d_model
+        fed = seq_len if self._fed > 1 else 1
+        plain = 3 * d_model * self._model.d_ff
+        flops = sum(op.flops for op in ops) + 2 * plain * fed
+        moved = sum(op.bytes_read + op.bytes_written for op in ops) + plain * self._wide
+        scores = self._model.attention.n_heads * fed * seq_len * self._wide
+        seconds = flops / FLOPS_A_SECOND + (moved + 6 * scores) / BYTES_A_SECOND
+        return LAYER_SECONDS + seconds * PACE[self._elem]
+
+
+def _head_width(g: GQAGeometry | MLAGeometry) -> int:
+    """The widest vector of a head that is made on the way."""
+    if isinstance(g, GQAGeometry):
+        return g.head_dim
+    return g.kv_lora_rank + g.qk_head_dim + g.v_head_dim

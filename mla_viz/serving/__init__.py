@@ -1,0 +1,1 @@
+"""What serves a crowd: worker processes, the queue before them, and what they made."""
