@@ -170,8 +170,7 @@ def _member_record(member: Member) -> dict[str, Any]:
         "nats_per_token": {"mean": member.mean(LOSS), "std": member.std(LOSS)},
         **{name: member.mean(name) for name in others},
         "head_likeness": {
-            "keys": member.mean("keys"),
-            "content_keys": member.mean_where_given("content_keys"),
+            "content_keys": member.content_keys,
             "values": member.mean("values"),
         },
         "shipped": member.shipped,

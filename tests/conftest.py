@@ -108,8 +108,7 @@ def seed_score(seed, nats):
         "repeated": nats - 0.5,
         "novel": nats + 0.5,
         "name_recall": 0.5,
-        "keys": 0.6,
-        "content_keys": None,
+        "content_keys": 0.6,
         "values": 0.4,
     }
 

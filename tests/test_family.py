@@ -11,6 +11,7 @@ import torch
 from mla_viz.config import ModelGeometry
 from mla_viz.findings.evaluate import evaluate, repeated_pairs, score_stories
 from mla_viz.findings.family import Family, Member, SeedScore, Trial, difference, load_family
+from mla_viz.findings.stories import read_stories
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.sources import source_names
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -19,11 +20,11 @@ from mla_viz.run.decode import decode, generate
 from mla_viz.run.settings import Settings
 from mla_viz.shipped import member_weights
 from tests.conftest import SMALL_FAMILY, TOKENIZER
-from train.family import matched, members
+from train.family import likeness, matched, members
 from train.model import TrainableModel
 
 
-def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3), content_keys=None):
+def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3)):
     """A member with a training a loss; every other figure is told apart by how it is made."""
     geometry = ModelGeometry(name, SMALL_FAMILY[name], 2, 24, 2048, 64)
     runs = tuple(
@@ -34,8 +35,7 @@ def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3), content_keys=No
             repeated=nats * 0.8,
             novel=nats * 1.2,
             name_recall=nats / 10,
-            keys=nats / 5,
-            content_keys=content_keys,
+            content_keys=nats / 5,
             values=nats / 8,
         )
         for seed, nats in zip(seeds, losses, strict=False)
@@ -44,7 +44,7 @@ def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3), content_keys=No
 
 
 MHA, GQA = made("mha", "MHA", 2.0, 2.2, lr_scale=2.0), made("gqa-2", "GQA-2", 2.3, 2.5)
-MQA, MLA = made("mqa", "MQA", 2.8, 3.0), made("mla-8", "MLA-8", 2.4, 2.5, content_keys=0.25)
+MQA, MLA = made("mqa", "MQA", 2.8, 3.0), made("mla-8", "MLA-8", 2.4, 2.5)
 FAMILY = Family(
     tokens=8_000_000,
     trial_tokens=2_000_000,
@@ -52,7 +52,7 @@ FAMILY = Family(
     stories=250,
     scored_tokens=58_602,
     members=(MHA, GQA, MQA, MLA),
-    swapped=(made("mha", "MHA", 2.7), made("mla-8", "MLA-8", 2.9, content_keys=0.25)),
+    swapped=(made("mha", "MHA", 2.7), made("mla-8", "MLA-8", 2.9)),
     trials=(
         Trial("mha", 0.5, 0, 2.95),
         Trial("mla-8", 1.0, 0, 3.2),
@@ -118,16 +118,21 @@ def test_flops_are_those_of_the_whole_model_at_a_token():
 
 
 def test_means_and_spreads_are_over_seeds():
-    member = made("mla-8", "MLA-8", 2.0, 2.1, 2.5, content_keys=0.25)
+    member = made("mla-8", "MLA-8", 2.0, 2.1, 2.5)
     assert member.mean("nats_per_token") == pytest.approx(2.2)
     assert member.mean("repeated") == pytest.approx(2.2 * 0.8)
-    assert member.mean_where_given("content_keys") == 0.25
-    assert MHA.mean_where_given("content_keys") is None
+    assert member.content_keys == pytest.approx(2.2 / 5)
     spread = ((0.2**2 + 0.1**2 + 0.3**2) / 2) ** 0.5  # sample standard deviation
     assert member.std("nats_per_token") == pytest.approx(spread)
     assert member.std("bits_per_byte") == pytest.approx(spread / 4)
     assert member.half_width == pytest.approx(spread)
     assert member.interval == pytest.approx((2.2 - spread, 2.2 + spread))
+
+
+def test_likeness_is_the_mean_over_the_seeds_that_have_it():
+    measured, not_measured = MHA.runs[0], replace(MHA.runs[1], content_keys=None)
+    assert replace(MHA, runs=(not_measured, measured)).content_keys == measured.content_keys
+    assert replace(MHA, runs=(not_measured,)).content_keys is None
 
 
 def test_with_one_seed_the_interval_is_what_another_may_change():
@@ -247,6 +252,18 @@ def test_the_committed_scores_are_those_of_the_shipped_weights(name):
     assert score.nats_per_token == pytest.approx(
         load_family().member(name).runs[0].nats_per_token, abs=2e-3
     )
+
+
+@pytest.mark.parametrize("name", ["mha", "mla-8"])
+def test_the_committed_likeness_is_that_of_the_shipped_weights(name):
+    corpus = os.environ.get("MLA_VIZ_CORPUS")
+    if not corpus:
+        pytest.skip("MLA_VIZ_CORPUS names no folder with the stories")
+    found = likeness(
+        load_weights(member_weights(name)), read_stories(Path(corpus) / "stories_val.txt.gz")
+    )
+    committed = load_family().member(name).runs[0]
+    assert found == pytest.approx({field: getattr(committed, field) for field in found}, abs=2e-3)
 
 
 def test_differences_are_paired_by_seed():

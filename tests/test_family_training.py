@@ -1,6 +1,7 @@
 """The plan of the family's trainings: what runs, in which order, and what decides the rest."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from mla_viz.findings.family import ONE_SEED_NOISE as NOISE
 from mla_viz.model.sources import MEMBERS
 from train import collect
 from train import family as plan
+from train import likeness as again
 from train import run as train_run
 from train.family import Run, chosen, grouped, matched, member_runs, members, stages
 
@@ -25,7 +27,7 @@ def logs(tmp_path, monkeypatch):
         run.log.parent.mkdir(parents=True, exist_ok=True)
         score = {"nats_per_token": loss, "bits_per_byte": 1.0, "tokens": 9}
         score |= {"repeated": 1.0, "novel": 3.0}
-        likeness = {"keys": 0.5, "content_keys": None, "values": 0.5}
+        likeness = {"values": 0.5}  # as a run keeps it whose weights are gone
         record = {"score": score, "stories": 3, "name_recall": 0.5, "likeness": likeness}
         run.log.write_text(json.dumps(record))
 
@@ -103,7 +105,8 @@ def test_collecting_takes_what_has_finished(logs, tmp_path):
     record = json.loads((tmp_path / "family.json").read_text())
     (member,) = record["members"]
     assert member["geometry"]["name"] == "mha"
-    assert [run["nats_per_token"] for run in member["runs"]] == [2.4]
+    (run,) = member["runs"]
+    assert (run["nats_per_token"], run["content_keys"], run["values"]) == (2.4, None, 0.5)
     (swapped,) = record["swapped"]
     assert swapped["geometry"]["d_ff"] == 341
     assert (record["stories"], record["scored_tokens"], len(record["trials"])) == (3, 9, 8)
@@ -122,3 +125,24 @@ def test_another_seed_counts_once_all_members_have_it(logs, tmp_path):
         members = json.loads((tmp_path / "family.json").read_text())["members"]
         assert [run["nats_per_token"] for run in members[0]["runs"]] == losses
         assert {len(member["runs"]) for member in members} == {len(losses)}
+
+
+def test_likeness_is_measured_again_where_weights_are_left(logs, tmp_path, monkeypatch):
+    finish_trials(logs, {})
+    shipped_run, kept, gone, unfinished = list(member_runs("member", 0))[:4]
+    other_seed = next(iter(member_runs("member", 1)))
+    for run in (shipped_run, kept, gone, other_seed):
+        logs(run, 2.4)
+    files = [shipped.member_weights(shipped_run.geometry.name), kept.weights, unfinished.weights]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.setattr(again, "load_weights", Path)
+    monkeypatch.setattr(again, "likeness", lambda file, stories: {"of": [file.name, *stories]})
+    (tmp_path / "val.txt").write_text("A cat.")
+    monkeypatch.setattr("sys.argv", ["likeness", "--val", str(tmp_path / "val.txt")])
+    again.main()
+    found = {run: json.loads(run.log.read_text()) for run in (shipped_run, kept, gone, other_seed)}
+    alike = [log["likeness"].get("of") for log in found.values()]
+    assert alike == [[file.name, "A cat."] for file in files[:2]] + [None, None]
+    assert {log["score"]["nats_per_token"] for log in found.values()} == {2.4}

@@ -158,9 +158,9 @@ def test_labels_keep_off_the_edge_and_off_one_another():
 def test_likeness_has_keys_and_values_of_every_member(dark, shade):
     figure = likeness_figure(FAMILY, dark)
     keys, values = figure.data
-    assert (keys.name, keys.marker.symbol) == ("keys", "circle")
+    assert (keys.name, keys.marker.symbol) == ("keys before RoPE", "circle")
     assert (values.name, values.marker.symbol) == ("values", "diamond-open")
-    assert list(keys.x) == pytest.approx([2.1 / 5, 2.4 / 5, 2.9 / 5, 0.25])  # MLA's without RoPE
+    assert list(keys.x) == pytest.approx([2.1 / 5, 2.4 / 5, 2.9 / 5, 2.45 / 5])
     assert list(values.x) == pytest.approx([2.1 / 8, 2.4 / 8, 2.9 / 8, 2.45 / 8])
     inks = [
         getattr(MECHANISMS[name].colour, shade) for name in ("mha", "gqa", "mqa", "mla_absorbed")

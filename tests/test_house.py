@@ -61,7 +61,9 @@ def test_the_printed_scores_of_the_family_are_the_committed_ones():
     for m in load_family().members:
         losses = f"{m.mean('nats_per_token'):.3f} | {m.mean('bits_per_byte'):.3f}"
         pairs = f"{m.mean('repeated'):.2f} | {m.mean('novel'):.2f}"
-        row = f"{m.label} | {m.cache_elems} | {losses} | {pairs} | {m.mean('name_recall'):.0%}"
+        alike = f"{m.content_keys:.2f} | {m.mean('values'):.2f}"
+        recall = f"{m.mean('name_recall'):.0%}"
+        row = f"{m.label} | {m.cache_elems} | {losses} | {pairs} | {recall} | {alike}"
         assert f"\n| {row} |\n" in FAMILY_DOC
 
 

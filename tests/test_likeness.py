@@ -56,38 +56,64 @@ def test_shared_keys_are_alike_and_own_keys_are_not():
         name: head_likeness(load_weights(member_weights(name)), STORIES, TOKENIZER)
         for name in ("mha", "gqa-2", "mqa", "mla-8")
     }
-    assert found["mqa"].keys == found["mqa"].values == pytest.approx(1)
-    assert found["mha"].values < found["gqa-2"].values < 1
-    assert found["mha"].content_keys is None
-    assert found["mla-8"].content_keys < found["mla-8"].keys
+    for part in ("content_keys", "values"):
+        mha, gqa, mqa = (getattr(found[name], part) for name in ("mha", "gqa-2", "mqa"))
+        assert mha < gqa < mqa == pytest.approx(1)
 
 
-def keys_and_values(weights, mechanism, copies):
-    """Each layer's keys and values over all stories, a copy for each query head."""
+@pytest.mark.usefixtures("small_family")
+@pytest.mark.parametrize("name", ["mha", "mla-8"])
+def test_position_makes_no_heads_alike_or_unlike(name):
+    weights = load_weights(member_weights(name))
+    for block in weights.blocks:  # every head's key is head 0's, its pairs in another order
+        keys = block.attention.W_K if name == "mha" else block.attention.W_UK
+        for head in range(1, 4):
+            keys[head] = keys[0].roll(2 * head, -1)
+    found = head_likeness(weights, [*STORIES, LONG], TOKENIZER)
+    assert found.content_keys == pytest.approx(1)
+    assert found.values < 0.9
+
+
+def turned_back(keys):
+    """Pair j of the key at a position turned back by position · 1000^(-2j / 8)."""
+    pairs = torch.view_as_complex(keys.unflatten(-1, (4, 2)))
+    angles = torch.arange(keys.shape[-2])[:, None] * 1000.0 ** (-torch.arange(4).double() / 4)
+    return torch.view_as_real(pairs * torch.exp(-1j * angles)).flatten(-2)
+
+
+def without_rope_key(keys):
+    return keys[..., :8]
+
+
+def keys_and_values(weights, mechanism, copies, content):
+    """Each layer's content keys and values over all stories, a copy for each query head."""
     layers = [([], []) for _ in weights.blocks]
     for story in (*STORIES, LONG):
         decoder = Decoder(weights, mechanism)
         decoder.feed(torch.tensor(begun(story)[:64]))
         for (keys, values), cache in zip(layers, decoder.caches, strict=True):
-            keys.append(cache.k.double())
+            keys.append(content(cache.k.double()))
             values.append(cache.v.double())
     return [[torch.cat(x, 1).repeat_interleave(copies, 0) for x in layer] for layer in layers]
 
 
 @pytest.mark.usefixtures("small_family")
 @pytest.mark.parametrize(
-    ("name", "mechanism", "copies"), [("mha", "mha", 1), ("gqa-2", "gqa", 2), ("mla-8", None, 1)]
+    ("name", "mechanism", "copies", "content"),
+    [
+        ("mha", "mha", 1, turned_back),
+        ("gqa-2", "gqa", 2, turned_back),
+        ("mla-8", "mla_expanded", 1, without_rope_key),
+    ],
 )
-def test_likeness_is_the_mean_over_layers_of_what_is_cached(name, mechanism, copies):
+def test_likeness_is_the_mean_over_layers_of_content_keys_and_values(
+    name, mechanism, copies, content
+):
     assert len(begun(LONG)) > 64
     weights = load_weights(member_weights(name))
-    layers = keys_and_values(weights, mechanism or "mla_expanded", copies)
-    keys, content, values = (
-        sum(map(mean_cka, part)) / 2
-        for part in zip(*((k, k[..., :8], v) for k, v in layers), strict=True)
-    )
+    layers = keys_and_values(weights, mechanism, copies, content)
+    expected = Likeness(*(sum(map(mean_cka, part)) / 2 for part in zip(*layers, strict=True)))
     found = head_likeness(weights, [*STORIES, LONG], TOKENIZER)
-    expected = Likeness(keys, None if mechanism else content, values)
     assert vars(found) == pytest.approx(vars(expected))
 
 

@@ -118,12 +118,19 @@ def test_a_table_of_single_trainings_has_no_spread():
     assert html_rows(body)[0] == [*HEAD, *REST]
 
 
-def test_likeness_is_ranked_by_values():
-    app = section(sections.likeness, FAMILY)
-    ranked = "MHA 0.26, GQA-2 0.30, MLA-8 0.31, MQA 0.36"  # an eighth of the loss each
-    assert said(app)[1] == f"**Values, from the least alike to the most**: {ranked}."
-    assert chart(app).alt == ranked
-    assert [dots["name"] for dots in json.loads(chart(app).spec)["data"]] == ["keys", "values"]
+def test_likeness_is_ranked_in_the_order_of_what_the_chart_draws():
+    unknown = replace(GQA, runs=(replace(GQA.runs[0], content_keys=None),))
+    app = section(sections.likeness, replace(FAMILY, members=(MHA, unknown, MQA, MLA)))
+    # a fifth and an eighth of the loss each
+    keys, values = "MHA 0.42, MLA-8 0.49, MQA 0.58", "MHA 0.26, GQA-2 0.29, MLA-8 0.31, MQA 0.36"
+    assert said(app)[1] == (
+        f"**Keys before RoPE, from the least alike to the most**: {keys}.\n\n"
+        f"**Values, from the least alike to the most**: {values}."
+    )
+    assert chart(app).alt == said(app)[1].replace("**", "").replace("\n\n", " ")
+    for dots, ranking in zip(json.loads(chart(app).spec)["data"], (keys, values), strict=True):
+        drawn = {f"{y} {x:.2f}" for x, y in zip(dots["x"], dots["y"], strict=True) if x is not None}
+        assert drawn == set(ranking.split(", "))
 
 
 PUBLISHED = {

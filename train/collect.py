@@ -39,7 +39,8 @@ def seed_record(run: Run) -> dict[str, Any]:
     """How one training scored."""
     log = json.loads(run.log.read_text())
     score = {name: value for name, value in log["score"].items() if name != "tokens"}
-    return {"seed": run.seed, **score, "name_recall": log["name_recall"], **log["likeness"]}
+    alike = {name: log["likeness"].get(name) for name in ("content_keys", "values")}
+    return {"seed": run.seed, **score, "name_recall": log["name_recall"], **alike}
 
 
 def finished_members(purpose: str, seeds: Iterable[int]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from mla_viz.findings.family import ONE_SEED_NOISE
 from mla_viz.findings.likeness import head_likeness
 from mla_viz.findings.recall import name_recall
 from mla_viz.findings.stories import read_stories
+from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.model.weights import load_weights
 from train.export import export
@@ -169,6 +170,11 @@ def stages(seeds: list[int]) -> Iterator[list[Run]]:
         yield list(member_runs("member", seed))
 
 
+def likeness(weights: ModelWeights, stories: list[str]) -> dict[str, float]:
+    """How alike the heads are, as a log keeps it."""
+    return asdict(head_likeness(weights, stories[:LIKENESS_STORIES], stories_tokenizer()))
+
+
 def train(run: Run, text: Path, val: Path, device: str) -> None:
     """Train one run to its end, export it, and put its score into its log."""
     torch.set_num_threads(1)
@@ -183,7 +189,7 @@ def train(run: Run, text: Path, val: Path, device: str) -> None:
         "stories": len(stories),
         "score": asdict(score_stories(weights, mechanism, stories, tokenizer)),
         "name_recall": name_recall(weights, mechanism, tokenizer),
-        "likeness": asdict(head_likeness(weights, stories[:LIKENESS_STORIES], tokenizer)),
+        "likeness": likeness(weights, stories),
     }
     write_json(run.log, json.loads(run.log.read_text()) | measured)
     run.weights.with_suffix(".pt").unlink()

@@ -116,7 +116,7 @@ def likeness_figure(family: Family, dark: bool) -> go.Figure:
     """How alike the heads' keys and values are: two dots a member, 1 where all heads share them."""
     labels = [member.label for member in family.members]
     kinds = (
-        ("keys", "circle", [_keys_likeness(member) for member in family.members]),
+        ("keys before RoPE", "circle", [member.content_keys for member in family.members]),
         ("values", "diamond-open", [member.mean("values") for member in family.members]),
     )
     colours = [_colour(member, dark) for member in family.members]
@@ -140,9 +140,3 @@ def likeness_figure(family: Family, dark: bool) -> go.Figure:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     return figure
-
-
-def _keys_likeness(member: Member) -> float:
-    """Of whole keys; of MLA's content keys alone, since its RoPE key is shared by design."""
-    shared = member.runs[0].content_keys is None
-    return member.mean("keys" if shared else "content_keys")

@@ -24,7 +24,8 @@ ONE_SEED_NOISE = 0.02  # nats per token by which a second training of the same m
 class SeedScore:
     """One training of a member, scored in float16 as it would be shipped.
 
-    Losses in nats per token; `keys`, `content_keys` and `values` are mean linear CKA of heads.
+    Losses in nats per token; `content_keys` and `values` are mean linear CKA of heads, the former
+    None where it was not measured.
     """
 
     seed: int
@@ -33,7 +34,6 @@ class SeedScore:
     repeated: float
     novel: float
     name_recall: float
-    keys: float
     content_keys: float | None
     values: float
 
@@ -75,9 +75,11 @@ class Member:
         """Mean of a field of SeedScore over the seeds."""
         return fmean(getattr(run, field) for run in self.runs)
 
-    def mean_where_given(self, field: str) -> float | None:
-        """Mean of a field that some kinds of attention do not have."""
-        return None if getattr(self.runs[0], field) is None else self.mean(field)
+    @property
+    def content_keys(self) -> float | None:
+        """Mean likeness of the heads' keys before RoPE, over the seeds that have it."""
+        found = [run.content_keys for run in self.runs if run.content_keys is not None]
+        return fmean(found) if found else None
 
     def std(self, field: str) -> float | None:
         """Sample standard deviation over the seeds; None with one seed."""

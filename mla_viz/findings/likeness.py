@@ -1,17 +1,22 @@
 """How alike the heads of a layer are: linear CKA between their keys, and between their values.
 
+Keys are compared before RoPE, whatever the attention: it turns the keys of all heads by the same
+angles, which makes them alike whatever they hold.
+
 Source: Kornblith, Norouzi, Lee, Hinton, "Similarity of Neural Network Representations Revisited"
 (2019). 1 where one is a rotation and scaling of the other over the tokens seen, near 0 where the
 two have no direction in common. Knows models; knows no screen.
 """
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mla_viz.config import GQAGeometry
+from mla_viz.attention.ops import rope_angles, rotate
+from mla_viz.config import AttentionGeometry, GQAGeometry
 from mla_viz.model.decoder import Decoder, ModelWeights
 from mla_viz.model.tokenizer import ByteTokenizer
 
@@ -20,12 +25,11 @@ from mla_viz.model.tokenizer import ByteTokenizer
 class Likeness:
     """Mean linear CKA over all pairs of heads and all layers.
 
-    `keys` as they are scored, RoPE applied; `content_keys` without MLA's shared RoPE key (None
-    where a key has no such part); `values` as they are mixed.
+    `content_keys` before RoPE and without MLA's RoPE key, which all heads share; `values` as they
+    are mixed.
     """
 
-    keys: float
-    content_keys: float | None
+    content_keys: float
     values: float
 
 
@@ -56,27 +60,33 @@ def head_likeness(weights: ModelWeights, stories: list[str], tokenizer: ByteToke
         ):
             kept.append(keys_and_values)
     keys, values = (
-        [torch.cat([pair[part] for pair in layer], 1) for layer in layers] for part in (0, 1)
+        fmean(mean_cka(torch.cat([pair[part] for pair in layer], 1)) for layer in layers)
+        for part in (0, 1)
     )
-    g = weights.geometry.attention
-    content = None
-    if not isinstance(g, GQAGeometry):
-        content = _mean([mean_cka(k[..., : g.qk_nope_head_dim]) for k in keys])
-    return Likeness(_mean(list(map(mean_cka, keys))), content, _mean(list(map(mean_cka, values))))
-
-
-def _mean(layers: list[float]) -> float:
-    return sum(layers) / len(layers)
+    return Likeness(keys, values)
 
 
 def _keys_and_values(weights: ModelWeights, ids: list[int]) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values, a copy for each query head, in float64."""
+    """Every layer's content keys and values, a copy for each query head, in float64."""
     g = weights.geometry.attention
     grouped = isinstance(g, GQAGeometry)
     decoder = Decoder(weights, "gqa" if grouped else "mla_expanded")
     decoder.feed(torch.tensor(ids[: weights.geometry.context]))
     copies = g.n_heads // g.n_kv_heads if grouped else 1
     return [
-        tuple(x.double().repeat_interleave(copies, 0) for x in (cache.k, cache.v))
+        tuple(
+            x.repeat_interleave(copies, 0)
+            for x in (_content_keys(g, cache.k.double()), cache.v.double())
+        )
         for cache in decoder.caches
     ]
+
+
+def _content_keys(
+    g: AttentionGeometry, k: Float[Tensor, "n_kv_heads seq qk"]
+) -> Float[Tensor, "n_kv_heads seq content"]:
+    """Cached keys turned back by their positions, or MLA's part that was never turned."""
+    if not isinstance(g, GQAGeometry):
+        return k[..., : g.qk_nope_head_dim]
+    back = rope_angles(-torch.arange(k.shape[-2]), g.head_dim, g.rope_theta, k.dtype)
+    return rotate(k, back)

@@ -123,18 +123,33 @@ def slider_map(_: Family) -> None:
 def likeness(family: Family) -> None:
     """How alike the heads are, in every member."""
     st.markdown(
-        "In MQA all heads read one key and one value. In MLA they read one latent, but each"
-        " through its own matrix. Linear CKA"
+        "In MQA all heads read one key and one value, in GQA those of a group do. In MLA all read"
+        " one latent, but each through its own matrix. Linear CKA"
         " ([Kornblith et al., 2019](https://arxiv.org/abs/1905.00414)) tells how alike two heads'"
         " keys or values are over real tokens: 1 is the same up to rotation and scale. Keys are"
-        " taken as they are scored, after RoPE; MLA's RoPE key, which all heads share by design,"
-        " is left out. A latent narrower than a head's values leaves all heads the same few"
-        " directions, and so makes them alike by itself."
+        " compared before RoPE in every model, since after it position is in the keys of all heads"
+        " and makes them more alike; MLA's RoPE key, one for all heads by design, is left out. A"
+        " latent no wider than a head leaves all heads the same few directions, and so makes them"
+        " alike by itself."
     )
-    ranked = sorted(family.members, key=lambda m: m.mean("values"))
-    words = ", ".join(f"{m.label} {m.mean('values'):.2f}" for m in ranked)
-    st.plotly_chart(likeness_figure(family, is_dark()), key="likeness", config=PLAIN, alt=words)
-    st.markdown(f"**Values, from the least alike to the most**: {words}.")
+    rankings = likeness_words(family)
+    alt = " ".join(rankings).replace("**", "")
+    st.plotly_chart(likeness_figure(family, is_dark()), key="likeness", config=PLAIN, alt=alt)
+    st.markdown("\n\n".join(rankings))
+
+
+def likeness_words(family: Family) -> list[str]:
+    """The members in the order of the likeness of their keys, and of their values."""
+    kinds = (
+        ("Keys before RoPE", [(m.content_keys, m.label) for m in family.members]),
+        ("Values", [(m.mean("values"), m.label) for m in family.members]),
+    )
+    words = []
+    for kind, found in kinds:
+        known = sorted((alike, label) for alike, label in found if alike is not None)
+        ranked = ", ".join(f"{label} {alike:.2f}" for alike, label in known)
+        words.append(f"**{kind}, from the least alike to the most**: {ranked}.")
+    return words
 
 
 def continuations(family: Family) -> None:
