@@ -7,7 +7,7 @@ solved for. Knows no arrays.
 from dataclasses import dataclass, replace
 
 from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry
-from mla_viz.mechanisms.ledger import Operation
+from mla_viz.mechanisms.ledger import Operation, grouped
 from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads
 
 
@@ -76,6 +76,11 @@ def model_flops(mechanism: str, model: ModelGeometry, seq_len: int) -> int:
     return model.n_layers * (attention + feed_forward) + 2 * d_model * model.vocab_size
 
 
+def whole_prefix_flops(geometry: GQAGeometry, seq_len: int) -> int:
+    """Attention FLOPs of one MHA, GQA or MQA layer that decodes a token without a cache."""
+    return sum(op.flops for op in grouped(geometry, seq_len, new=seq_len))
+
+
 def core_flops(mechanism: str, geometry: AttentionGeometry) -> int:
     """FLOPs that one more cached token adds to decoding: score, context, and what is rebuilt.
 
@@ -99,8 +104,8 @@ def merge_growth(outer: int, inner: int, head_dim: int) -> float:
 def crossover_query_tokens(g: MLAGeometry, seq_len: int | None = None) -> float | None:
     """Query tokens from which rebuilding keys and values takes fewer FLOPs than absorbing.
 
-    c (n + v) / (2 c - n - v) for an endless context, less for a finite one; None where absorbing
-    never takes more. DeepSeek-V3: 170.7, and 146.3 over 1,024 tokens.
+    d_c (d_n + d_v) / (2 d_c - d_n - d_v) for an endless context, less for a finite one; None where
+    absorbing never takes more. DeepSeek-V3: 170.7, and 146.3 over 1,024 tokens.
     """
     c, both = g.kv_lora_rank, g.qk_nope_head_dim + g.v_head_dim
     extra = 2 * c - both + (0 if seq_len is None else c * both / seq_len)
@@ -137,12 +142,12 @@ def brackets(g: MLAGeometry, seq_len: int) -> dict[str, list[Bracket]]:
     n, v, c, t = g.qk_nope_head_dim, g.v_head_dim, g.kv_lora_rank, seq_len
     return {
         "scores": [
-            Bracket("(q·W_UKᵀ)·Cᵀ", 2 * (n * c + c * t), f"1×{c}", c),
-            Bracket("q·(C·W_UK)ᵀ", 2 * (n * c * t + n * t), f"{t:,}×{n}", n * t),
+            Bracket("(q·W_UKᵀ)·C_KVᵀ", 2 * (n * c + c * t), f"1×{c}", c),
+            Bracket("q·(C_KV·W_UK)ᵀ", 2 * (n * c * t + n * t), f"{t:,}×{n}", n * t),
         ],
         "context": [
-            Bracket("(p·C)·W_UV", 2 * (c * t + c * v), f"1×{c}", c),
-            Bracket("p·(C·W_UV)", 2 * (c * v * t + v * t), f"{t:,}×{v}", v * t),
+            Bracket("(p·C_KV)·W_UV", 2 * (c * t + c * v), f"1×{c}", c),
+            Bracket("p·(C_KV·W_UV)", 2 * (c * v * t + v * t), f"{t:,}×{v}", v * t),
         ],
     }
 
@@ -158,24 +163,25 @@ class Flow:
 
 
 def flows(g: MLAGeometry, seq_len: int) -> list[Flow]:
-    """Naive, the flow of the lecture (W_UK absorbed, values rebuilt at each step), absorbed."""
-    naive, absorbed = (
+    """Naive, rebuilt, half absorbed (W_UK moved, values rebuilt), absorbed; the same weights."""
+    naive, reexpand, absorbed = (
         sum(op.flops for op in operations(name, g, seq_len, 1))
-        for name in ("mla_expanded", "mla_absorbed")
+        for name in ("mla_expanded", "mla_reexpand", "mla_absorbed")
     )
     n, t = g.n_heads, seq_len
     value_side = 2 * n * (g.kv_lora_rank * t + g.kv_lora_rank * g.v_head_dim)
     rebuilt = 2 * n * (g.kv_lora_rank * g.v_head_dim * t + g.v_head_dim * t)
-    latent = cache_elems("mla_absorbed", g)
+    expanded, latent = (cache_elems(name, g) for name in ("mla_expanded", "mla_absorbed"))
     return [
-        Flow("naive: keys and values cached", cache_elems("mla_expanded", g), naive, 0),
+        Flow("naive: every head's keys and values cached", expanded, naive, 0),
+        Flow("latent cached, keys and values rebuilt", latent, reexpand, expanded * t),
         Flow(
-            "the lecture's: W_UK absorbed, V = C·W_UV built",
+            "latent cached, W_UK absorbed, values rebuilt",
             latent,
             absorbed - value_side + rebuilt,
             n * g.v_head_dim * t,
         ),
-        Flow("absorbed: W_UK and W_UV moved", latent, absorbed, 0),
+        Flow("latent cached, W_UK and W_UV absorbed", latent, absorbed, 0),
     ]
 
 

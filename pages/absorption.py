@@ -5,11 +5,11 @@ import streamlit as st
 from mla_viz.ui.absorption import algebra, stages
 from mla_viz.ui.absorption.dims import chosen_dims
 
-dims = chosen_dims()
+name, dims = chosen_dims()
 st.header("Absorption: the algebra with every number in sight", anchor=False)
 st.caption(
-    "What is cached, what is absorbed into what, and why RoPE stands apart. Counts are made with"
-    " the dims of DeepSeek-V3, or of another model chosen in the sidebar."
+    "What is cached, what is absorbed into what, and why RoPE stands apart. Matrices are those of a"
+    f" lesson of five words; counts are made with the dims chosen in the sidebar, here {name}."
 )
 
 st.subheader("Before the latent", anchor="before", divider="gray")
@@ -18,20 +18,21 @@ stages.before_the_latent(dims)
 st.subheader("One step of MLA, absorbed", anchor="step", divider="gray")
 stages.steps(dims)
 
-st.subheader("Three ways to the same output", anchor="flows", divider="gray")
-algebra.three_flows(dims)
+st.subheader("Four ways to the same output", anchor="flows", divider="gray")
+algebra.four_flows(dims)
 
 st.subheader("The bracket", anchor="bracket", divider="gray")
 st.markdown(
     "A product of three matrices may be bracketed either way. That is all that absorption is: the"
-    " same score, by another order of multiplying."
+    " same score, by another order of multiplying. It saves work where the other order would"
+    " rebuild every key or value at each step."
 )
 algebra.bracket(dims)
 
 st.subheader("Merged ahead, or absorbed on the way", anchor="merged", divider="gray")
 st.markdown(
     "If W_UK moves to the query, why not multiply W_UQ and W_UK once and for all? Because a narrow"
-    " pair becomes one wide matrix. Below, c is kv_lora_rank."
+    " pair becomes one wide matrix."
 )
 algebra.merging(dims)
 

@@ -1,18 +1,23 @@
 """The Absorption page's sections: every count by hand at two sets of dims, every stage's parts."""
 
 import re
-from dataclasses import replace
+import tomllib
+from dataclasses import fields, replace
+from html import unescape
 
 import pytest
 
-from mla_viz.config import MLAGeometry
+from mla_viz.config import MLAGeometry, ModelGeometry
+from mla_viz.cost import Flow, flows
+from mla_viz.figures.matrix import equations_html
 from mla_viz.findings.lesson import GEOMETRY, FormatError, make_lesson, stage_matrices
 from mla_viz.published.catalog import MODELS
+from mla_viz.shipped import shipped
 from mla_viz.ui.absorption import algebra, dims, parts, stages
 from mla_viz.ui.absorption.parts import prose
 from mla_viz.ui.absorption.stages import code_line
 from mla_viz.words import flops_text
-from tests.screens import matrices, said, section, tables
+from tests.screens import bodies, matrices, said, section, tables
 
 G = MLAGeometry(40, 6, 10, 4, 14, 25, q_lora_rank=20)
 PLAIN = replace(G, q_lora_rank=None)
@@ -67,26 +72,33 @@ def test_a_stage_shows_its_matrices_its_products_and_its_code(number):
     assert ("No matrix product: nothing is counted." in captions) == (not LEDGER[number])
     assert app.code[0].value == stage["code"]
     assert captions[-1] == f"{stage['file']}, line {code_line(stage['file'], stage['code'])}"
-    shown = [re.search("<caption.*?<b>(.*?)</b>", body)[1] for body in matrices(app)]
-    assert shown == stage["matrices"]
-    lesson = stage_matrices(make_lesson())
-    for name, body in zip(shown, matrices(app), strict=True):
-        assert lesson[name].role in body
-        assert all(f">{row}</th>" in body for row in lesson[name].rows)
-        assert body.count("outline") == (name in ("C_KV", "K_R"))
+    assert matrices(app) == [drawn(stage["equations"], f"Matrices of stage {number}")]
 
 
-def test_stages_step_and_stop_at_the_ends():
+def drawn(equations, label):
+    return equations_html(equations, stage_matrices(make_lesson()), label)
+
+
+def test_stages_step_and_go_round_at_the_ends():
     app = section(stages.steps, G)
     back, forward = (f"step_stage_{name}" for name in ("back", "next"))
-    assert (app.button(key=back).disabled, app.button(key=forward).disabled) == (True, False)
-    for number in range(2, 9):
-        app.button(key=forward).click().run()
+    for number in (*range(1, 9), 1, 2):
         assert app.slider(key="step_stage").value == number
-        assert app.query_params == {"step_stage": str(number)}
-    assert (app.button(key=back).disabled, app.button(key=forward).disabled) == (False, True)
-    app.button(key=back).click().run()
+        assert app.query_params == ({"step_stage": str(number)} if number > 1 else {})
+        assert app.button(key=back).label == ("To the end" if number == 1 else "Back")
+        assert app.button(key=forward).label == ("To the start" if number == 8 else "Next")
+        app.button(key=forward).click().run()
+    for number in (2, 1, 8, 7):
+        app.button(key=back).click().run()
+        assert app.slider(key="step_stage").value == number
     assert any(text.startswith("#### 7. ") for text in said(app))
+
+
+def test_no_button_of_a_stage_is_ever_disabled():  # it would take the focus along
+    for stage in (1, 4, 8):
+        assert not any(
+            button.disabled for button in section(stages.steps, G, step_stage=stage).button
+        )
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -111,19 +123,20 @@ def test_a_question_stands_before_its_stage_alone():
     assert asked == {3: True, 4: True, 5: False}
 
 
-# At G and 4,096 tokens: without a cache all of them go through every product, scores and mixed
-# values against all 4,096; with one, a token does, against 4,096 keys and values of 6 heads.
-AGAIN = 4096 * (40 * 20 + 20 * 84 + 40 * 29 + 25 * 144 + 84 * 40) + 4096**2 * 6 * (14 + 14)
-CACHED = 40 * 84 + 40 * 2 * 84 + 4096 * 6 * (14 + 14) + 84 * 40
+# Plain MHA of G's heads at 4,096 tokens: with a cache one token goes through four projections and
+# meets 4,096 keys and values of 6 heads; without one, all 4,096 tokens do.
+CACHED = 2 * (4 * 40 * 84 + 4096 * 6 * (14 + 14))
 BEFORE = {
     1: "Writing 4,096 tokens this way feeds 8,390,656 tokens",
-    4: f"at the dims chosen: {2 * AGAIN / 1e9:.3g} GFLOP without a cache,"
-    f" {2 * CACHED / 1e6:.3g} MFLOP with one",
-    6: "With 6 heads of 14: 168 elements",
-    7: "28 elements, 6 times less",
-    8: "With 2 groups: 56 elements",
+    4: "one layer of plain MHA, 6 heads of 14 dims, at the 4,096th token:"
+    f" {4096 * CACHED / 1e9:.3g} GFLOP without a cache, {CACHED / 1e6:.3g} MFLOP with one. That is"
+    " 4,096 times less",
+    6: "Plain MHA with 6 heads of 14 dims: 168 elements a token and layer",
+    7: "value of 14 dims: 28 elements a token and layer, where MHA has 168",
+    8: "With g = 2: 56 elements a token and layer, where MHA has 168 and MQA 28",
     9: "one latent of 25 numbers a word, shared by all heads, from which each head makes keys and"
-    " values of its own by W_UK and W_UV. With a RoPE key of 4 beside it: 29 elements",
+    " values of its own by W_UK and W_UV. With a RoPE key of 4 beside it: 29 elements a token and"
+    " layer, where MHA has 168",
 }
 
 
@@ -135,9 +148,9 @@ def test_the_stages_before_the_latent_have_the_numbers_of_the_dims_chosen():
         assert f"#### {number}. {stage['title']}" in texts
         assert any(BEFORE.get(number, stage["text"][:40]) in text for text in texts)
         assert stage["formula"] in app.latex[0].value
+        assert app.caption[0].value == parts.meanings(parts.symbols_in(stage["formula"]))
         assert app.caption[-1].value == f"In this project: {stage['code']}"
         assert len(app.slider) == (6 if number == 5 else 1)  # the stage, and a slider a factor
-    assert app.button(key="before_stage_next").disabled
 
 
 @pytest.mark.parametrize(
@@ -147,11 +160,24 @@ def test_where_heads_have_no_groups_gqa_is_what_is_left(heads, mha, mqa, gqa):
     g = replace(G, n_heads=heads)
     for stage, elems in ((6, mha), (7, mqa), (8, gqa)):
         texts = said(section(stages.before_the_latent, g, before_stage=stage))
-        assert any(f"{elems} elements" in text for text in texts)
+        assert any(f"{elems} elements a token and layer" in text for text in texts)
+        assert not any("1 heads" in text for text in texts)
+
+
+def test_the_factors_of_the_cache_are_as_many_as_the_text_says():
+    (stage,) = (stage for stage in prose()["before"] if stage.get("sliders"))
+    (text,) = said(section(stages.cache_factors))
+    product, _ = text.split(" = ", 1)
+    assert len(product.split(" · ")) == len(stage["formula"].split(r"\cdot")) == 7
+    assert stage["text"].startswith("Seven factors ")
 
 
 def test_the_cache_is_the_product_of_its_factors():
     (text,) = said(section(stages.cache_factors))
+    v3 = MODELS["DeepSeek-V3"]
+    assert text.startswith(
+        f"{v3.n_layers} · 1 · {v3.attention.n_heads} · {v3.attention.v_head_dim} ·"
+    )
     assert text == ("61 · 1 · 128 · 128 · 100,000 · 2 · 2 = **399,769,600,000 bytes = 399.77 GB**")
     app = section(
         stages.cache_factors, factor_L=2, factor_B=3, factor_n=5, factor_h=14, factor_S=131072
@@ -162,7 +188,7 @@ def test_the_cache_is_the_product_of_its_factors():
         ("Layers L", 1, 128),
         ("Sequences B", 1, 64),
         ("Heads n", 1, 128),
-        ("Head dims h", 2, 256),
+        ("Dims of a head d_h", 2, 256),
         ("Tokens S", 1, 131072),
     ]
 
@@ -210,7 +236,8 @@ def test_counts_are_made_with_the_dims_chosen():
     for name in offered[1:]:
         app.selectbox(key="dims").set_value(name).run()
     published = [MODELS[name].attention for name in offered[:3]]
-    assert found == [*published, GEOMETRY, replace(GEOMETRY, rope_theta=1e4)]
+    geometries = [*published, GEOMETRY, replace(GEOMETRY, rope_theta=1e4)]
+    assert found == list(zip(offered, geometries, strict=True))
 
 
 def test_own_dims_are_taken_field_by_field_and_refused_in_place():
@@ -219,61 +246,85 @@ def test_own_dims_are_taken_field_by_field_and_refused_in_place():
     values |= {"v_head_dim": 14, "kv_lora_rank": 25, "q_lora_rank": 20}
     app = section(chosen_dims, found, **{f"own_{name}": value for name, value in values.items()})
     app.selectbox(key="dims").set_value("other dims").run()
-    assert found[-1] == G
+    assert found[-1] == ("other dims", G)
     assert [field.label for field in app.number_input] == [
         *list(values)[:-1],
         "q_lora_rank (0: none)",
     ]
     app.number_input(key="own_q_lora_rank").set_value(0).run()
-    assert found[-1] == PLAIN
+    assert found[-1] == ("other dims", PLAIN)
     app.number_input(key="own_n_heads").set_value(0).run()
     assert app.error[0].value.startswith("n_heads: expected a whole number")
-    assert found[-1] == PLAIN
+    assert found[-1] == ("other dims", PLAIN)
 
 
-def test_three_flows_differ_in_what_they_keep_compute_and_throw_away():
-    app = section(algebra.three_flows, G, flow_tokens=1000)
+def test_four_flows_differ_in_what_they_keep_compute_and_throw_away():
+    app = section(algebra.four_flows, G, flow_tokens=1000)
     # Projections and what moves or expands one token: 2·(800 + 1680 + 1160 + 3600 + 3360) FLOPs.
     naive, absorbed = 21_200 + 2 * 6 * (14 + 14) * 1000, 21_200 + 2 * 6 * (29 + 25) * 1000
-    lecture = absorbed - 2 * 6 * 25 * (1000 + 14) + 2 * 6 * (25 * 14 + 14) * 1000
+    half = absorbed - 2 * 6 * 25 * (1000 + 14) + 2 * 6 * (25 * 14 + 14) * 1000
+    rebuilt = naive + 2 * 6 * 25 * (10 + 14) * 999
     assert [tuple(row.values()) for row in tables(app)[0]] == [
-        ("naive: keys and values cached", "168", f"{naive / 1e3:.3g} kFLOP", "0 MB"),
+        ("naive: every head's keys and values cached", "168", f"{naive / 1e3:.3g} kFLOP", "0 MB"),
         (
-            "the lecture's: W_UK absorbed, V = C·W_UV built",
+            "latent cached, keys and values rebuilt",
             "29",
-            f"{lecture / 1e6:.3g} MFLOP",
+            f"{rebuilt / 1e6:.3g} MFLOP",
+            "0.336 MB",  # 6 heads, 14 + 14, 1,000 tokens, two bytes
+        ),
+        (
+            "latent cached, W_UK absorbed, values rebuilt",
+            "29",
+            f"{half / 1e6:.3g} MFLOP",
             "0.168 MB",  # 6 heads, 14 values, 1,000 tokens, two bytes
         ),
-        ("absorbed: W_UK and W_UV moved", "29", f"{absorbed / 1e3:.3g} kFLOP", "0 MB"),
+        ("latent cached, W_UK and W_UV absorbed", "29", f"{absorbed / 1e3:.3g} kFLOP", "0 MB"),
     ]
     header = ["flow", "cached a token", "FLOPs of a step", "made and thrown away, 16 bits"]
     assert list(tables(app)[0][0]) == header
     gap = float(app.caption[0].value.removesuffix(".").rpartition(" ")[2])
     assert gap < 1e-12
-    start = section(algebra.three_flows, G).slider(key="flow_tokens")
+    start = section(algebra.four_flows, G).slider(key="flow_tokens")
     assert (start.value, start.min, start.max) == (4096, 1, 131072)
+
+
+def test_what_absorbing_saves_is_said_against_each_baseline():
+    naive, rebuilt, half, absorbed = (Flow("", elems, flops, 0) for elems, flops in FLOWS)
+    assert algebra.saving_words(naive, rebuilt, half, absorbed) == (
+        "Against keys and values rebuilt from the same cache at each step, absorbing takes"
+        " **4.0x fewer FLOPs**. Against those that the naive form keeps, it takes **2.5x more"
+        " FLOPs** and caches 10.0x fewer elements."
+    )
+    same = algebra.saving_words(absorbed, absorbed, half, absorbed)
+    assert same.count("as many") == 3
+    app = section(algebra.four_flows, G, flow_tokens=1000)
+    assert said(app) == [algebra.saving_words(*flows(G, 1000))]
+
+
+FLOWS = [(100, 40), (10, 400), (10, 200), (10, 100)]
 
 
 def test_a_product_of_three_is_counted_in_both_brackets():
     app = section(algebra.bracket, G)
-    moved, rebuilt = matrices(app)
-    assert "content part, from the latent" in moved
-    assert "content part, from rebuilt keys" in rebuilt
-    assert moved.split("<tr")[1:] == rebuilt.split("<tr")[1:]  # the same numbers
-    assert said(app) == [
-        f"**{name}**, one head, at the dims chosen" for name in ("Scores", "Values")
+    assert matrices(app) == [drawn(prose()["equations"]["bracket"], "Matrices of both brackets")]
+    assert said(app)[1:] == [
+        f"**{name}**, one head, one new token, at the dims chosen" for name in ("Scores", "Values")
     ]
     scores, values = tables(app)
     # 2·(10·25 + 25t) against 2·(10·25·t + 10t), and the same with 14 in place of 10
     assert scores == [
-        bracket_row("1", "(q·W_UKᵀ)·Cᵀ", "550 FLOP", "q·(C·W_UK)ᵀ", "520 FLOP", "1×10"),
-        bracket_row("100", "(q·W_UKᵀ)·Cᵀ", "5.5 kFLOP", "q·(C·W_UK)ᵀ", "52 kFLOP", "100×10"),
-        bracket_row("100,000", "(q·W_UKᵀ)·Cᵀ", "5 MFLOP", "q·(C·W_UK)ᵀ", "52 MFLOP", "100,000×10"),
+        bracket_row("1", "(q·W_UKᵀ)·C_KVᵀ", "550 FLOP", "q·(C_KV·W_UK)ᵀ", "520 FLOP", "1×10"),
+        bracket_row("100", "(q·W_UKᵀ)·C_KVᵀ", "5.5 kFLOP", "q·(C_KV·W_UK)ᵀ", "52 kFLOP", "100×10"),
+        bracket_row(
+            "100,000", "(q·W_UKᵀ)·C_KVᵀ", "5 MFLOP", "q·(C_KV·W_UK)ᵀ", "52 MFLOP", "100,000×10"
+        ),
     ]
     assert values == [
-        bracket_row("1", "(p·C)·W_UV", "750 FLOP", "p·(C·W_UV)", "728 FLOP", "1×14"),
-        bracket_row("100", "(p·C)·W_UV", "5.7 kFLOP", "p·(C·W_UV)", "72.8 kFLOP", "100×14"),
-        bracket_row("100,000", "(p·C)·W_UV", "5 MFLOP", "p·(C·W_UV)", "72.8 MFLOP", "100,000×14"),
+        bracket_row("1", "(p·C_KV)·W_UV", "750 FLOP", "p·(C_KV·W_UV)", "728 FLOP", "1×14"),
+        bracket_row("100", "(p·C_KV)·W_UV", "5.7 kFLOP", "p·(C_KV·W_UV)", "72.8 kFLOP", "100×14"),
+        bracket_row(
+            "100,000", "(p·C_KV)·W_UV", "5 MFLOP", "p·(C_KV·W_UV)", "72.8 MFLOP", "100,000×14"
+        ),
     ]
 
 
@@ -296,7 +347,7 @@ def test_merging_is_weighed_against_the_weights_kept_apart():
             "2,700 (0.0054 MB)",  # 6·10·(20 + 25), two bytes each
             "3,000 (0.006 MB)",  # 6·20·25
             "1.11x",
-            "qk_nope_head_dim < q_lora_rank·c / (q_lora_rank + c) = 11.1",
+            "d_n < d_q·d_c / (d_q + d_c) = 11.1",
             "10: grows",
         ],
         [
@@ -304,7 +355,7 @@ def test_merging_is_weighed_against_the_weights_kept_apart():
             "5,460 (0.01092 MB)",  # 6·14·(40 + 25)
             "6,000 (0.012 MB)",  # 6·40·25
             "1.10x",
-            "v_head_dim < d_model·c / (d_model + c) = 15.4",
+            "d_v < d_model·d_c / (d_model + d_c) = 15.4",
             "14: grows",
         ],
     ]
@@ -314,10 +365,10 @@ def test_merging_warns_where_dims_teach_the_opposite():
     app = section(algebra.merging, replace(PLAIN, qk_nope_head_dim=16, v_head_dim=16))
     assert [row["growth"] for row in tables(app)[0]] == ["0.96x", "0.96x"]
     assert [row["here"] for row in tables(app)[0]] == ["16: shrinks", "16: shrinks"]
-    assert "d_model·c / (d_model + c) = 15.4" in tables(app)[0][0]["grows where"]
+    assert "d_model·d_c / (d_model + d_c) = 15.4" in tables(app)[0][0]["grows where"]
     first, second = (warning.value for warning in app.warning)
-    assert "merging W_UQ·W_UKᵀ shrinks the weights: qk_nope_head_dim 16 is above 15.4" in first
-    assert "merging W_UV·W_O shrinks the weights: v_head_dim 16 is above 15.4" in second
+    assert "merging W_UQ·W_UKᵀ shrinks the weights: d_n 16 is above 15.4" in first
+    assert "merging W_UV·W_O shrinks the weights: d_v 16 is above 15.4" in second
     assert first.endswith("teach the opposite of DeepSeek-V3's.")
 
 
@@ -332,12 +383,14 @@ def test_merging_that_keeps_the_weights_as_many_does_not_grow():
 def test_rope_on_the_content_path_shows_the_damage(monkeypatch):
     monkeypatch.setattr(algebra, "rope_break", lambda distances: [d / 200 for d in distances])
     app = section(algebra.rope)
-    shown = [re.search("<b>(.*?)</b>", body)[1] for body in matrices(app)]
-    assert shown == ["content part", "position part", "scores"]
+    label = "Matrices of both parts of the scores"
+    assert matrices(app) == [drawn(prose()["equations"]["rope"], label)]
     app = section(algebra.rope, rope_on_content="true")
     assert not matrices(app)
     distances = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
-    expected = [{"distance": str(d), "difference": f"{d / 2:.0f}%"} for d in distances]
+    expected = [
+        {"distance": str(d), "difference over true score": f"{d / 2:.0f}%"} for d in distances
+    ]
     assert tables(app) == [expected]
 
 
@@ -371,7 +424,7 @@ def test_prefill_pays_for_every_query_or_once_for_all():
     app = section(algebra.prefill, G, prefill=100)
     assert said(app) == [
         "They cross at **23.1** query tokens over an endless context,"  # 600 / 26
-        " c(n + v) / (2c − n − v), and at 18.8 over 100 tokens."  # 600 / (26 + 600 / 100)
+        " d_c·(d_n + d_v) / (2·d_c − d_n − d_v), and at 18.8 over 100 tokens."  # 600 / 32
     ]
     # absorbed: q·(2·25·6·24 + 100·648); rebuilt: 100·7,200 + q·100·336
     assert [list(row.values()) for row in tables(app)[0]] == [
@@ -385,8 +438,9 @@ def test_prefill_pays_for_every_query_or_once_for_all():
         ["4,096", "295 MFLOP", "138 MFLOP", "rebuilt, 2.1x"],
     ]
     assert list(tables(app)[0][0]) == ["query tokens", "absorbed", "rebuilt", "fewer"]
-    assert app.caption[0].value == (
-        "A cached token costs one query 648 FLOP absorbed and 336 FLOP from ready keys and values."
+    assert app.caption[0].value.startswith(
+        "Attention FLOPs of one layer, projections left out. A cached token costs one query 648"
+        " FLOP absorbed and 336 FLOP from ready keys and values. **d_c** dims of the latent"
     )
     start = section(algebra.prefill, G).slider(key="prefill")
     assert (start.value, start.min, start.max) == (32768, 1, 131072)
@@ -396,3 +450,58 @@ def test_prefill_says_where_there_is_no_crossover():
     app = section(algebra.prefill, replace(G, kv_lora_rank=12))  # 2·12 = 10 + 14
     assert not said(app)
     assert app.info[0].value.startswith("At these dims there is no crossover")
+
+
+SYMBOLS = prose()["symbols"]
+# A letter alone or with a subscript: S, d_h, W_UQ, q̃.
+SYMBOL = r"(?<![\w'’`])([^\W\d_]\u0303?(?:_[A-Za-z]+)?)(?![\w'’\u0303])"
+NO_SYMBOLS = {"a", "A", "ᵀ"}
+NAMES = {field.name for field in (*fields(MLAGeometry), *fields(ModelGeometry))}
+
+
+def written(app):
+    """Everything a part of the page says, tables and matrices included."""
+    told = [*said(app), *(text.value for text in (*app.caption, *app.info, *app.warning))]
+    told += [re.sub("<[^>]*>", " ", unescape(body)) for body in bodies(app)]
+    return [*told, *(option for radio in app.radio for option in radio.options)]
+
+
+@pytest.mark.parametrize("g", [G, PLAIN, replace(G, kv_lora_rank=12)])
+def test_every_symbol_on_the_page_is_in_the_table(g):
+    shows = [(part, {}) for part in (algebra.four_flows, algebra.bracket, algebra.merging)]
+    shows += [(algebra.prefill, {}), (stages.before_the_latent, {"before_stage": 1})]
+    shows += [(stages.before_the_latent, {"before_stage": n}) for n in range(2, 10)]
+    shows += [(stages.steps, {"step_stage": n}) for n in range(1, 9)]
+    for show, query in shows:
+        texts = written(section(show, g, **query))
+        used = {name for text in texts for name in re.findall(SYMBOL, text)}
+        assert used - NO_SYMBOLS <= set(SYMBOLS), (show, query)
+
+
+def test_every_symbol_has_one_meaning_and_every_meaning_one_symbol():
+    assert len(set(SYMBOLS.values())) == len(SYMBOLS)
+    formulas = [stage["formula"] for kind in ("before", "step") for stage in prose()[kind]]
+    used = {name for formula in formulas for name in parts.symbols_in(formula)}
+    assert used <= set(SYMBOLS)
+    claims = tomllib.loads(shipped("claims.toml").read_text(encoding="utf-8"))["claim"]
+    formulas = " ".join(claim.get("formula", "") for claim in claims)
+    assert set(re.findall(SYMBOL, formulas)) <= set(SYMBOLS) | NAMES | NO_SYMBOLS
+
+
+def test_the_glossary_has_the_pages_symbols():
+    text = (stages.ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    section_text = text.split("## In formulas")[1].split("\n## ")[0]
+    assert dict(re.findall(r"^\| `(.+?)` \| (.+?) \|$", section_text, re.MULTILINE)) == SYMBOLS
+
+
+@pytest.mark.parametrize(
+    ("formula", "symbols"),
+    [
+        (r"\tfrac{S(S+1)}{2}", ["S"]),
+        (r"\tilde q^{(i)} = q^{(i)}\,W_{UK}^{(i)\top}", ["q̃", "i", "q", "W_UK"]),
+        (r"\mathrm{out} = \sum_i \tilde o \operatorname{softmax}(s)", ["out", "i", "õ", "s"]),
+        (r"\mathcal{O}(d_c) \;\text{bytes}", ["d_c"]),
+    ],
+)
+def test_symbols_of_a_formula(formula, symbols):
+    assert parts.symbols_in(formula) == symbols

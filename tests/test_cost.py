@@ -26,6 +26,7 @@ from mla_viz.cost import (
     model_params,
     operations,
     query_flops,
+    whole_prefix_flops,
 )
 from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads, mechanism_of
 from mla_viz.model.decoder import Decoder
@@ -219,6 +220,10 @@ def test_mla_flops_are_those_that_pytorch_counts(mechanism, geometry, seq_len):
 @given(gqa_geometries, st.integers(1, 20))
 def test_gqa_flops_are_those_that_pytorch_counts(geometry, seq_len):
     assert flops("gqa", geometry, seq_len) == counted_flops("gqa", geometry, seq_len)
+    again = counted_flops("gqa", geometry, seq_len, new=seq_len)
+    assert (
+        whole_prefix_flops(geometry, seq_len) == again == seq_len * flops("gqa", geometry, seq_len)
+    )
 
 
 @pytest.mark.parametrize("mechanism", [m for m in LEDGERS if m != "recompute"])
@@ -503,27 +508,30 @@ def test_brackets_say_what_lies_between():
         for b in pair
     }
     assert between == {
-        ("(q·W_UKᵀ)·Cᵀ", "1×512", 512),
-        ("q·(C·W_UK)ᵀ", "4,096×128", 524_288),
-        ("(p·C)·W_UV", "1×512", 512),
-        ("p·(C·W_UV)", "4,096×128", 524_288),
+        ("(q·W_UKᵀ)·C_KVᵀ", "1×512", 512),
+        ("q·(C_KV·W_UK)ᵀ", "4,096×128", 524_288),
+        ("(p·C_KV)·W_UV", "1×512", 512),
+        ("p·(C_KV·W_UV)", "4,096×128", 524_288),
     }
 
 
 def test_the_flows_by_hand():
-    naive, lecture, absorbed = flows(PRIMES, 29)
+    found = flows(PRIMES, 29)
+    naive, rebuilt, half, absorbed = found
     whole = {name: sum(line[2] for line in MLA_LEDGERS[name]) for name in MLA_LEDGERS}
-    assert (naive.flops, absorbed.flops) == (whole["mla_expanded"], whole["mla_absorbed"])
+    for flow, name in ((naive, "expanded"), (rebuilt, "reexpand"), (absorbed, "absorbed")):
+        assert flow.flops == whole[f"mla_{name}"]
     # C W_UV and p V for each of 3 heads, in place of p C and (p C) W_UV.
     built, moved = 29 * 11 * 17 + 29 * 17, 29 * 11 + 11 * 17
-    assert lecture.flops - absorbed.flops == 2 * 3 * (built - moved)
-    assert [flow.cache_elems for flow in (naive, lecture, absorbed)] == [3 * (7 + 17), 13, 13]
-    assert [flow.working_elems for flow in (naive, lecture, absorbed)] == [0, 3 * 17 * 29, 0]
+    assert half.flops - absorbed.flops == 2 * 3 * (built - moved)
+    assert [flow.cache_elems for flow in found] == [3 * (7 + 17), 13, 13, 13]
+    working = [0, 3 * (7 + 17) * 29, 3 * 17 * 29, 0]
+    assert [flow.working_elems for flow in found] == working
 
 
-def test_the_lectures_flow_lies_between():
-    _, lecture, absorbed = flows(V3, 4096)
-    assert absorbed.flops < lecture.flops < flops("mla_reexpand", V3, 4096)
+def test_absorbing_one_side_lies_between_none_and_both():
+    _, rebuilt, half, absorbed = flows(V3, 4096)
+    assert absorbed.flops < half.flops < rebuilt.flops
 
 
 # Limits

@@ -9,11 +9,8 @@ import torch
 from mla_viz.attention.weights import random_mla
 from mla_viz.cost import brackets, cache_elems, operations
 from mla_viz.findings.lesson import (
-    CACHED,
-    FIXED,
     FORMAT_GEOMETRY,
     GEOMETRY,
-    PASSING,
     Lesson,
     format_errors,
     make_lesson,
@@ -21,8 +18,10 @@ from mla_viz.findings.lesson import (
     stage_matrices,
     turned,
 )
+from mla_viz.findings.matrix import CACHED, FIXED, PASSING
 from mla_viz.published.catalog import MODELS
-from mla_viz.ui.absorption.stages import code_line, prose
+from mla_viz.ui.absorption.parts import prose, symbols_in
+from mla_viz.ui.absorption.stages import code_line
 
 # Worked by hand: two words, d_model 2, one head of 1, a latent of 2, a RoPE pair.
 # x2 = (1, 2); c1 = (1, 0), c2 = (2, 1); q = 1·3 + 2·(-1) = 1; W_UK = (2, -1)
@@ -114,41 +113,112 @@ def test_every_matrix_is_what_its_symbol_says():
         np.testing.assert_allclose(getattr(lesson, name), values, atol=1e-12, err_msg=name)
 
 
+WORDS = ("The", "next", "day", "is", "bright")
 HEADS = ("head 1", "head 2")
-# Shown name: the matrix, which part of it, its role, its rows' names.
+# Shown name: the matrix, which part of it, its role, the names of its rows and of its columns.
+BOTH = (slice(None), 0)
 SHOWN = {
-    "x": ("x", ..., PASSING, ("bright",)),
-    "W_UQ head 1": ("W_UQ", 0, FIXED, ()),
-    "q head 1": ("q", 0, PASSING, ()),
-    "W_DKV": ("W_DKV", ..., FIXED, ()),
-    "c_KV of the new word": ("C_KV", [4], CACHED, ("bright",)),
-    "C_KV": ("C_KV", ..., CACHED, ("The", "next", "day", "is", "bright")),
-    "K_R": ("K_R", ..., CACHED, ("The", "next", "day", "is", "bright")),
-    "W_UK head 1": ("W_UK", 0, FIXED, ()),
-    "q·W_UKᵀ head 1": ("q_latent", 0, PASSING, ()),
-    "content part": ("content", (slice(None), 0), PASSING, HEADS),
-    "position part": ("position", (slice(None), 0), PASSING, HEADS),
-    "scores": ("scores", (slice(None), 0), PASSING, HEADS),
-    "weights": ("probs", (slice(None), 0), PASSING, HEADS),
-    "mixed latents": ("o_latent", (slice(None), 0), PASSING, HEADS),
-    "W_UV head 1": ("W_UV", 0, FIXED, ()),
-    "outputs of the heads": ("o_head", (slice(None), 0), PASSING, HEADS),
-    "u": ("out", ..., PASSING, ("bright",)),
+    "x": ("x", ..., PASSING, ("bright",), ()),
+    "X": ("X", ..., PASSING, WORDS, ()),
+    "out": ("out", ..., PASSING, ("bright",), ()),
+    "W_DKV": ("W_DKV", ..., FIXED, (), ()),
+    "W_KR": ("W_KR", ..., FIXED, (), ()),
+    "c_KV": ("C_KV", [4], CACHED, ("bright",), ()),
+    "k_R": ("K_R", [4], CACHED, ("bright",), ()),
+    "C_KV": ("C_KV", ..., CACHED, WORDS, ()),
+    "K_R": ("K_R", ..., CACHED, WORDS, ()),
+    "q̃": ("q_latent", BOTH, PASSING, HEADS, ()),
+    "q_R": ("q_R", BOTH, PASSING, HEADS, ()),
+    "content part": ("content", BOTH, PASSING, HEADS, WORDS),
+    "position part": ("position", BOTH, PASSING, HEADS, WORDS),
+    "scores s": ("scores", BOTH, PASSING, HEADS, WORDS),
+    "weights p": ("probs", BOTH, PASSING, HEADS, WORDS),
+    "õ": ("o_latent", BOTH, PASSING, HEADS, ()),
+}
+PER_HEAD = {"W_UQ": "W_UQ", "W_QR": "W_QR", "W_UV": "W_UV", "W_O": "W_O", "q": "q", "q_R": "q_R"}
+PER_HEAD |= {"q̃": "q_latent", "õ": "o_latent", "o": "o_head", "W_UK": "W_UK"}
+SHOWN |= {
+    f"{name} {head}": (symbol, i, FIXED if name.startswith("W") else PASSING, (), ())
+    for name, symbol in PER_HEAD.items()
+    for i, head in enumerate(HEADS)
 }
 
 
 def test_a_stage_shows_the_matrix_that_it_names_and_how_long_it_lives():
     lesson = make_lesson()
     known, shown = vars(lesson) | reference(lesson), stage_matrices(lesson)
-    assert list(shown) == list(SHOWN)
-    for name, (symbol, part, role, rows) in SHOWN.items():
-        assert (shown[name].name, shown[name].role, shown[name].rows) == (name, role, rows)
+    for name, (symbol, part, role, rows, columns) in SHOWN.items():
+        found = shown[name]
+        assert (found.name, found.role, found.rows, found.columns) == (name, role, rows, columns)
+        assert found.newest == (rows == WORDS)
         np.testing.assert_allclose(
-            shown[name].values, np.array(known[symbol])[part], atol=1e-12, err_msg=name
+            found.values, np.array(known[symbol])[part], atol=1e-12, err_msg=name
         )
 
 
-def test_the_lesson_is_the_lectures():
+def worked(parts, m):
+    """What the left side of an equation comes to, by plain arithmetic on the matrices it names."""
+    left = parts[: parts.index("=")]
+    if left[0] == "exp":
+        return np.exp(m[left[1]])
+    if left[0] == "sum of each row of":
+        return m[left[1]].sum(1, keepdims=True)
+    if "turned by" in left:
+        (a, b), (cosine, sine) = m[left[0]].T, m[left[2]].T
+        return np.stack([a * cosine - b * sine, a * sine + b * cosine], 1)
+    terms = {"·": "@"} | {name: f"m[{name!r}]" for name in m}
+    return eval("".join(terms.get(part, part) for part in left), {"m": m})
+
+
+STEPS, BEHIND = prose()["step"], prose()["equations"]
+EQUATIONS = [*(stage["equations"] for stage in STEPS), *BEHIND.values()]
+
+
+@pytest.mark.parametrize("parts", [parts for stage in EQUATIONS for parts in stage], ids=" ".join)
+def test_an_equation_comes_to_what_it_says(parts):
+    matrices = {name: matrix.values for name, matrix in stage_matrices(make_lesson()).items()}
+    np.testing.assert_allclose(worked(parts, matrices), matrices[parts[-1]], atol=1e-12)
+    assert len(parts) == parts.index("=") + 2
+
+
+def among(name, known):
+    """Whether a matrix, its transpose, all its rows or the matrix that it is a row of is known."""
+    stack = name
+    for head in HEADS:
+        stack = stack.removesuffix(f" {head}")
+    plain = {name, name.replace("ᵀ", ""), stack}
+    return bool(plain & known) or all(f"{name} {head}" in known for head in HEADS)
+
+
+def test_whatever_an_equation_takes_is_given_or_was_made_before():
+    shown = stage_matrices(make_lesson())
+    made = {"x", "X", "cos, sin of 4", "cos, sin of 0 to 4"}
+    for parts in (parts for stage in EQUATIONS for parts in stage):
+        *taken, result = (part for part in parts if part in shown)
+        for name in taken:
+            assert shown[name].role == FIXED or among(name, made), (name, parts)
+        made.add(result)
+
+
+NOT_MATRICES = {"i", "d_n", "d_R"}
+
+
+def test_all_that_a_stages_formula_and_products_name_is_shown_by_then_for_every_head():
+    shown, drawn = stage_matrices(make_lesson()), set()
+    ledger = {line.name: line.formula for line in operations("mla_absorbed", GEOMETRY, 5, 1)}
+    for stage in STEPS:
+        drawn |= {part for parts in stage["equations"] for part in parts if part in shown}
+        symbols = {name.rpartition(" ")[2] for name in drawn if "head" not in name} | drawn
+        products = [ledger[name].replace("ᵀ", "") for name in stage["operations"]]
+        formulas = [stage["formula"], *products]
+        for symbol in {name for formula in formulas for name in symbols_in(formula)} - NOT_MATRICES:
+            transposed = (f"{symbol}ᵀ {head}" in drawn for head in HEADS)
+            assert among(symbol, symbols) or all(transposed), (symbol, stage["title"])
+    heads = {name for name in shown if name.endswith("head 1")}
+    assert {name.replace("1", "2") for name in heads & drawn} <= drawn
+
+
+def test_the_lesson_is_of_few_and_short_numbers():
     lesson = make_lesson()
     shapes = {name: values.shape for name, values in vars(lesson).items()}
     assert shapes == {
@@ -207,10 +277,8 @@ def powers_past_the_end_of_float16():
     return tuple(ceil(log2(65504 / big.abs().max().item())) for big in (weights.W_UK, q_latent))
 
 
-def test_every_stage_has_its_matrices_and_its_line_of_code():
-    shown = stage_matrices(make_lesson())
-    for stage in prose()["step"]:
-        assert set(stage["matrices"]) <= set(shown)
+def test_every_stage_has_its_products_and_its_line_of_code():
+    for stage in STEPS:
         assert code_line(stage["file"], stage["code"]) > 1
         counted = {op.name for op in operations("mla_absorbed", GEOMETRY, 5, 1)}
         assert set(stage["operations"]) <= counted

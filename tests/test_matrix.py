@@ -3,8 +3,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from mla_viz.figures.matrix import ROLE_COLOURS, matrix_html
-from mla_viz.findings import lesson
+from mla_viz.figures.matrix import ROLE_COLOURS, equations_html, matrix_html
+from mla_viz.findings.matrix import CACHED, FIXED, PASSING, Matrix
 from mla_viz.words import cell_text
 
 RULES = np.array([[1.0, -2], [0.5, 0]])
@@ -28,12 +28,12 @@ def test_numbers_are_short(x, text):
 
 
 def table(*arguments):
-    return ElementTree.fromstring(matrix_html(*arguments)).find("table")
+    return ElementTree.fromstring(matrix_html(Matrix(*arguments)))
 
 
 def test_a_table_says_name_shape_and_role():
     caption = table("C<b>", np.ones((3, 2)), "cached").find("caption")
-    assert "".join(caption.itertext()) == "C<b> 3×2 · cached"
+    assert list(caption.itertext()) == ["C<b>", " 3×2", "cached"]
 
 
 def test_a_table_has_every_value_in_its_place():
@@ -44,12 +44,17 @@ def test_a_table_has_every_value_in_its_place():
     ]
     assert [[cell.tag for cell in row] for row in rows] == [["th", "td", "td"]] * 2
     assert {row[0].get("scope") for row in rows} == {"row"}
+    heads, *_ = table("C", RULES, "cached", ("The", "day"), ("x", "y")).findall("tr")
+    assert [cell.text for cell in heads] == [None, "x", "y"]
+    assert [cell.get("scope") for cell in heads] == [None, "col", "col"]
+    heads, *_ = table("C", RULES, "cached", (), ("x", "y")).findall("tr")
+    assert [cell.text for cell in heads] == ["x", "y"]
     bare = table("C", RULES, "cached").findall("tr")
     assert [[cell.text for cell in row] for row in bare] == [["1", "−2"], ["0.5", "0"]]
 
 
 def test_only_the_newest_row_is_framed_and_only_where_asked():
-    framed = [row.get("style") for row in table("C", RULES, "cached", (), True).findall("tr")]
+    framed = [row.get("style") for row in table("C", RULES, "cached", (), (), True).findall("tr")]
     assert ["outline" in style for style in framed] == [False, True]
     assert not any(row.get("style") for row in table("C", RULES, "cached").findall("tr"))
 
@@ -65,11 +70,26 @@ def test_the_stronger_the_colour_the_larger_the_number():
 
 def test_each_role_has_one_colour_in_caption_and_cells():
     assert ROLE_COLOURS == {
-        lesson.FIXED: "#7d8799",
-        lesson.CACHED: "#1b87ab",
-        lesson.PASSING: "#c9702f",
+        FIXED: "#7d8799",
+        CACHED: "#1b87ab",
+        PASSING: "#c9702f",
     }
     for role, colour in ROLE_COLOURS.items():
         found = table("C", RULES, role)
         assert found.find("caption/span").get("style") == f"border-bottom:3px solid {colour}"
         assert colour in found.find("tr/td").get("style")
+
+
+def test_an_equation_draws_each_matrix_once_and_then_names_it():
+    matrices = {name: Matrix(name, RULES, "cached") for name in ("x", "W<1>", "y")}
+    equations = [["x", "·", "W<1>", "=", "y"], ["y", "turned by", "x", "=", "W<1>"]]
+    region = ElementTree.fromstring(equations_html(equations, matrices, "Stage <1>"))
+    found = [[["".join(part.itertext()) for part in pair] for pair in row] for row in region[0]]
+    drawn = "".join(ElementTree.fromstring(matrix_html(matrices["y"])).itertext())
+    x, w, y = (drawn.replace("y", name, 1) for name in matrices)
+    assert found == [[[x], ["·", w], ["=", y]], [["y"], ["turned by", "x"], ["=", "W<1>"]]]
+    assert {name: region.get(name) for name in ("role", "aria-label", "tabindex")} == {
+        "role": "region",
+        "aria-label": "Stage <1>",
+        "tabindex": "0",
+    }

@@ -1,4 +1,4 @@
-"""MLA without any cache: every step runs the whole prefix again. The lecture's first stage."""
+"""MLA without any cache: every step runs the whole prefix again."""
 
 from collections.abc import Sequence
 

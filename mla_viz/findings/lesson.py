@@ -15,6 +15,7 @@ from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import Watch, rope_angles, rotate
 from mla_viz.attention.weights import MLAWeights, cast, random_mla
 from mla_viz.config import MLAGeometry
+from mla_viz.findings.matrix import CACHED, FIXED, PASSING, Matrix
 from mla_viz.model.device import DTYPES
 
 WORDS = ("The", "next", "day", "is", "bright")
@@ -27,18 +28,8 @@ GEOMETRY = MLAGeometry(
     kv_lora_rank=4,
     rope_theta=100.0,
 )
-FIXED, CACHED, PASSING = "fixed at training", "cached", "made and thrown away"
+HEADS = tuple(f"head {i + 1}" for i in range(GEOMETRY.n_heads))
 Array = Float[np.ndarray, "*shape"]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix of the lesson, with what its rows and columns are and how long it lives."""
-
-    name: str
-    values: Array
-    role: str
-    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +126,7 @@ class Lesson:
 
     @property
     def o_from_values(self) -> Float[np.ndarray, "heads 1 v"]:
-        """The same, from rebuilt values: the lecture's flow."""
+        """The same, from rebuilt values."""
         return self.probs @ self.V
 
     @property
@@ -145,28 +136,82 @@ class Lesson:
 
 
 def stage_matrices(lesson: Lesson) -> dict[str, Matrix]:
-    """Every matrix that a stage shows, by the name under which it does."""
-    heads = tuple(f"head {i + 1}" for i in range(GEOMETRY.n_heads))
-    shown = [
-        Matrix("x", lesson.x, PASSING, (WORDS[-1],)),
-        Matrix("W_UQ head 1", lesson.W_UQ[0], FIXED),
-        Matrix("q head 1", lesson.q[0], PASSING),
-        Matrix("W_DKV", lesson.W_DKV, FIXED),
-        Matrix("c_KV of the new word", lesson.C_KV[-1:], CACHED, (WORDS[-1],)),
-        Matrix("C_KV", lesson.C_KV, CACHED, WORDS),
-        Matrix("K_R", lesson.K_R, CACHED, WORDS),
-        Matrix("W_UK head 1", lesson.W_UK[0], FIXED),
-        Matrix("q·W_UKᵀ head 1", lesson.q_latent[0], PASSING),
-        Matrix("content part", lesson.content[:, 0], PASSING, heads),
-        Matrix("position part", lesson.position[:, 0], PASSING, heads),
-        Matrix("scores", lesson.scores[:, 0], PASSING, heads),
-        Matrix("weights", lesson.probs[:, 0], PASSING, heads),
-        Matrix("mixed latents", lesson.o_latent[:, 0], PASSING, heads),
-        Matrix("W_UV head 1", lesson.W_UV[0], FIXED),
-        Matrix("outputs of the heads", lesson.o_head[:, 0], PASSING, heads),
-        Matrix("u", lesson.out, PASSING, (WORDS[-1],)),
-    ]
+    """Every matrix that the page's equations name; of those per head, one a head."""
+    shown = [*_shared(lesson), *_made(lesson), *_stacked(lesson), *_per_head(lesson)]
     return {matrix.name: matrix for matrix in shown}
+
+
+def _shared(m: Lesson) -> list[Matrix]:
+    """Weights without heads, and what is cached."""
+    return [
+        Matrix("W_DKV", m.W_DKV, FIXED),
+        Matrix("W_KR", m.W_KR, FIXED),
+        Matrix("c_KV", m.C_KV[-1:], CACHED, WORDS[-1:]),
+        Matrix("k_R", m.K_R[-1:], CACHED, WORDS[-1:]),
+        Matrix("C_KV", m.C_KV, CACHED, WORDS, newest=True),
+        Matrix("K_R", m.K_R, CACHED, WORDS, newest=True),
+        Matrix("C_KVᵀ", m.C_KV.T, CACHED, columns=WORDS),
+        Matrix("K_Rᵀ", m.K_R.T, CACHED, columns=WORDS),
+    ]
+
+
+def _made(m: Lesson) -> list[Matrix]:
+    """Rows of words: what comes in, its RoPE keys before they are turned, the turns, the output."""
+    word, count = WORDS[-1:], len(WORDS)
+    # The place (1, 0), turned, is (cos, sin) of the position.
+    turns = turned(np.tile([1.0, 0.0], (count, 1)), np.arange(count))
+    return [
+        Matrix("x", m.x, PASSING, word),
+        Matrix("X", m.X, PASSING, WORDS, newest=True),
+        Matrix("x·W_KR", m.x @ m.W_KR, PASSING, word),
+        Matrix("X·W_KR", m.X @ m.W_KR, PASSING, WORDS, newest=True),
+        Matrix("cos, sin of 4", turns[-1:], PASSING, word),
+        Matrix("cos, sin of 0 to 4", turns, PASSING, WORDS, newest=True),
+        Matrix("out", m.out, PASSING, word),
+    ]
+
+
+def _stacked(m: Lesson) -> list[Matrix]:
+    """A row a head; a column a word in those of all words."""
+    exp = np.exp(m.scores)
+    of_words = {
+        "content part": m.content,
+        "position part": m.position,
+        "scores s": m.scores,
+        "exp s": exp,
+        "weights p": m.probs,
+    }
+    others = {"q̃": m.q_latent, "q_R": m.q_R, "row sums": exp.sum(-1, keepdims=True)}
+    others["õ"] = m.o_latent
+    return [
+        Matrix(name, values[:, 0], PASSING, HEADS, columns)
+        for stacks, columns in ((of_words, WORDS), (others, ()))
+        for name, values in stacks.items()
+    ]
+
+
+def _per_head(m: Lesson) -> list[Matrix]:
+    """A matrix a head."""
+    fixed = {"W_UQ": m.W_UQ, "W_QR": m.W_QR, "W_UK": m.W_UK, "W_UV": m.W_UV, "W_O": m.W_O}
+    made = {
+        "q": m.q,
+        "x·W_QR": m.x @ m.W_QR,
+        "q_R": m.q_R,
+        "q̃": m.q_latent,
+        "K": m.K,
+        "Kᵀ": m.K.swapaxes(-1, -2),
+        "content part": m.content,
+        "q·Kᵀ": m.content_from_keys,
+        "õ": m.o_latent,
+        "o": m.o_head,
+    }
+    fixed["W_UKᵀ"] = m.W_UK.swapaxes(-1, -2)
+    return [
+        Matrix(f"{name} {head}", of_head, role, WORDS if name == "K" else ())
+        for role, group in ((FIXED, fixed), (PASSING, made))
+        for name, values in group.items()
+        for head, of_head in zip(HEADS, values, strict=True)
+    ]
 
 
 def make_lesson() -> Lesson:
@@ -199,7 +244,7 @@ def turned(
 def rope_break(distances: list[int], head_dim: int = 64, pairs: int = 256) -> list[float]:
     """How far RoPE on the content path moves a score that W_UK was absorbed into.
 
-    Mean |true - absorbed| over mean |true| for seeded random queries and latents, at each distance
+    Mean |true - absorbed| over mean |true|, of seeded random queries and keys, at each distance
     between query and key. The absorbed form has no place for the rotation, which lies between
     query and W_UK.
     """
@@ -225,20 +270,21 @@ class FormatError:
     overflows_from: tuple[int | None, int | None]
 
 
-FORMAT_GEOMETRY = MLAGeometry(128, 4, 32, 16, 32, 64)
+FORMAT_GEOMETRY, FORMAT_TOKENS = MLAGeometry(128, 4, 32, 16, 32, 64), 32
 PATHS = ("mla_expanded", "mla_absorbed")
 GROWTH = 24  # powers of two tried in search of an overflow
 
 
 def format_errors() -> list[FormatError]:
-    """Both paths in each number format, from one set of seeded weights and 32 tokens.
+    """Both paths in each number format, from one set of seeded weights and a few tokens.
 
     `overflows_from` tells, for expanded and absorbed, by which power of two W_UK and W_UV may grow
     and the latents shrink, which leaves the model as it is, until the path yields a number that is
     none.
     """
     weights = random_mla(FORMAT_GEOMETRY, torch.Generator().manual_seed(0))
-    x = torch.randn(32, 128, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    seeded, shape = torch.Generator().manual_seed(1), (FORMAT_TOKENS, FORMAT_GEOMETRY.d_model)
+    x = torch.randn(shape, generator=seeded, dtype=torch.float64)
     exact = _attend("mla_expanded", weights, x, torch.float64)
     records = []
     for name in DTYPES:

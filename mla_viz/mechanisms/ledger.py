@@ -155,14 +155,17 @@ def recompute(g: MLAGeometry, seq_len: int) -> list[Operation]:
     return [*queries, _latent(g, seq_len), expand, *core, _output(g, seq_len)]
 
 
-def grouped(g: GQAGeometry, seq_len: int) -> list[Operation]:
-    """MHA, GQA or MQA: each key/value head serves the queries of its group at once."""
-    group, d, width = g.n_heads // g.n_kv_heads, g.d_model, g.head_dim
+def grouped(g: GQAGeometry, seq_len: int, new: int = 1) -> list[Operation]:
+    """MHA, GQA or MQA: each key/value head serves the queries of its group at once.
+
+    Without a cache all tokens are `new`; masked scores are then computed and thrown away.
+    """
+    group, d, width = new * g.n_heads // g.n_kv_heads, g.d_model, g.head_dim
     inner = g.n_heads * width
     return [
-        _product("query", "q = x·W_Q", (1, d), (d, inner)),
-        _product("key, value", "k, v = x·[W_K | W_V]", (1, d), (d, 2 * g.n_kv_heads * width)),
+        _product("query", "q = x·W_Q", (new, d), (d, inner)),
+        _product("key, value", "k, v = x·[W_K | W_V]", (new, d), (d, 2 * g.n_kv_heads * width)),
         _product("score", f"q·kᵀ / √{width}", (group, width), (width, seq_len), g.n_kv_heads),
         _product("context", "o = p·v", (group, seq_len), (seq_len, width), g.n_kv_heads),
-        _product("output", "out = o·W_O", (1, inner), (inner, d)),
+        _product("output", "out = o·W_O", (new, inner), (inner, d)),
     ]

@@ -54,15 +54,46 @@ def test_a_page_is_whole_on_a_dark_phone(visit, app_url, name):
     assert max(int(x) for x in colour[4:-1].split(",")) < 60
 
 
-def test_the_stages_of_the_lesson_step(visit, app_url):
+# Tables of the lesson that an ancestor cuts, or that run out of the window, and no labelled region
+# that the keyboard reaches scrolls them; and how many such regions do scroll.
+CUT = """() => {
+  const scrolls = (e) => /auto|scroll/.test(getComputedStyle(e).overflowX);
+  const named = (e) => e.getAttribute("role") && e.getAttribute("aria-label") && e.tabIndex === 0;
+  const cut = [], scrolled = new Set();
+  for (const table of document.querySelectorAll("table:has(caption)")) {
+    const right = table.getBoundingClientRect().right;
+    for (let e = table.parentElement; e; e = e.parentElement) {
+      const clips = e === document.body || getComputedStyle(e).overflowX !== "visible";
+      if (!clips || right <= e.getBoundingClientRect().right + 1) continue;
+      if (!(scrolls(e) && named(e))) cut.push(table.caption.textContent);
+      else scrolled.add(e);
+      break;
+    }
+  }
+  return [cut, scrolled.size, document.querySelectorAll("table:has(caption)").length];
+}"""
+
+
+def test_no_matrix_is_cut_at_any_stage_and_the_focus_stays(visit, app_url):
     open_page(visit, app_url, "absorption")
     forward = visit.page.locator(".st-key-step_stage_next button")
-    for title in ("2. Compress it", "3. Append one row"):
-        forward.click()
+    forward.focus()
+    for number in (*range(2, 9), 1):
+        visit.page.keyboard.press("Enter")
+        visit.page.get_by_role("region", name=f"Matrices of stage {number}").wait_for()
+        visit.settle()
+        assert forward.evaluate("e => e === document.activeElement"), number
+        for width in (390, 1440):
+            visit.page.set_viewport_size({"width": width, "height": 1000})
+            cut, scrolled, tables = visit.page.evaluate(CUT)
+            assert (cut, tables > 10, scrolled if width == 1440 else 0) == ([], True, 0)
+    assert "step_stage" not in visit.page.url
+    back = visit.page.locator(".st-key-before_stage_back button")
+    back.focus()
+    for title in ("9. MLA", "8. GQA"):
+        visit.page.keyboard.press("Enter")
         visit.page.get_by_role("heading", name=title).wait_for()
-    row = visit.page.get_by_role("row", name="bright")
-    assert row.count() >= 1
-    assert "step_stage=3" in visit.page.url
+        assert back.evaluate("e => e === document.activeElement"), title
 
 
 def test_a_number_changes_which_claims_survive(visit, app_url):

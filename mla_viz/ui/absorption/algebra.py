@@ -4,6 +4,7 @@ import streamlit as st
 
 from mla_viz.config import MLAGeometry
 from mla_viz.cost import (
+    Flow,
     brackets,
     core_flops,
     crossover_query_tokens,
@@ -11,17 +12,23 @@ from mla_viz.cost import (
     merge_growth,
     query_flops,
 )
-from mla_viz.figures.matrix import matrix_html
 from mla_viz.figures.table import table_html
-from mla_viz.findings.lesson import GROWTH, PASSING, format_errors, make_lesson, rope_break
-from mla_viz.ui.absorption.parts import ask, show_matrices
+from mla_viz.findings.lesson import (
+    FORMAT_GEOMETRY,
+    FORMAT_TOKENS,
+    GROWTH,
+    format_errors,
+    make_lesson,
+    rope_break,
+)
+from mla_viz.ui.absorption.parts import ask, meanings, prose, show_equations
 from mla_viz.words import flops_text, gap_text, mb_text, share_text
 
 DISTANCES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def three_flows(g: MLAGeometry) -> None:
-    """Naive, the lecture's flow and the absorbed one, at the dims chosen."""
+def four_flows(g: MLAGeometry) -> None:
+    """Naive, rebuilt, half absorbed and absorbed, and what absorbing saves against which."""
     tokens = st.slider("Cached tokens", 1, 131072, 4096, key="flow_tokens", bind="query-params")
     rows = [
         {
@@ -33,24 +40,36 @@ def three_flows(g: MLAGeometry) -> None:
         for flow in flows(g, tokens)
     ]
     st.html(table_html(rows))
+    st.markdown(saving_words(*flows(g, tokens)))
     lesson = make_lesson()
     gap = abs(lesson.o_head - lesson.o_from_values).max()
-    st.caption(f"In the lesson both value sides give the same outputs, to {gap:.0e}.")
+    st.caption(
+        "One layer and one new token, the same weights in all four. In the lesson both value sides"
+        f" give the same outputs, to {gap:.0e}."
+    )
+
+
+def saving_words(naive: Flow, rebuilt: Flow, _: Flow, absorbed: Flow) -> str:
+    """What absorbing both sides saves or costs, with the baseline of each figure."""
+    return (
+        "Against keys and values rebuilt from the same cache at each step, absorbing takes"
+        f" **{_compared(absorbed.flops, rebuilt.flops)} FLOPs**. Against those that the naive form"
+        f" keeps, it takes **{_compared(absorbed.flops, naive.flops)} FLOPs** and caches"
+        f" {_compared(absorbed.cache_elems, naive.cache_elems)} elements."
+    )
+
+
+def _compared(one: int, other: int) -> str:
+    if one == other:
+        return "as many"
+    return f"{max(one, other) / min(one, other):.1f}x {'fewer' if one < other else 'more'}"
 
 
 def bracket(g: MLAGeometry) -> None:
     """One product of three matrices, bracketed both ways, for scores and for values."""
     ask("bracket")
-    lesson = make_lesson()
-    both = (
-        ("content part, from the latent", lesson.content),
-        (
-            "content part, from rebuilt keys",
-            lesson.content_from_keys,
-        ),
-    )
-    for column, (name, values) in zip(st.columns(2), both, strict=True):
-        column.html(matrix_html(name, values[:, 0], PASSING, ("head 1", "head 2")))
+    st.markdown("**Head 1 of the lesson**, from the latents, then from keys rebuilt of them")
+    show_equations(prose()["equations"]["bracket"], "Matrices of both brackets")
     for side, words in (("scores", "Scores"), ("context", "Values")):
         rows = []
         for tokens in (1, 100, 100_000):
@@ -64,17 +83,18 @@ def bracket(g: MLAGeometry) -> None:
                     "in between": rebuilt.between,
                 }
             )
-        st.markdown(f"**{words}**, one head, at the dims chosen")
+        st.markdown(f"**{words}**, one head, one new token, at the dims chosen")
         st.html(table_html(rows))
+    st.caption(meanings(("q", "p", "C_KV", "W_UK", "W_UV")))
 
 
 def merging(g: MLAGeometry) -> None:
     """What multiplying the weights ahead costs, and when it would save."""
     outer = g.q_lora_rank or g.d_model
-    name = "q_lora_rank" if g.q_lora_rank else "d_model"
+    name = "d_q" if g.q_lora_rank else "d_model"
     sides = (
-        ("W_UQ·W_UKᵀ", name, outer, "qk_nope_head_dim", g.qk_nope_head_dim),
-        ("W_UV·W_O", "d_model", g.d_model, "v_head_dim", g.v_head_dim),
+        ("W_UQ·W_UKᵀ", name, outer, "d_n", g.qk_nope_head_dim),
+        ("W_UV·W_O", "d_model", g.d_model, "d_v", g.v_head_dim),
     )
     rows = []
     for product, outer_name, r, dim_name, dim in sides:
@@ -87,7 +107,7 @@ def merging(g: MLAGeometry) -> None:
                 "weights apart": f"{apart:,} ({mb_text(apart * 2)})",
                 "merged weights": f"{round(apart * growth):,} ({mb_text(apart * growth * 2)})",
                 "growth": f"{growth:.2f}x",
-                "grows where": f"{dim_name} < {outer_name}·c / ({outer_name} + c) ="
+                "grows where": f"{dim_name} < {outer_name}·d_c / ({outer_name} + d_c) ="
                 f" {threshold:.1f}",
                 "here": f"{dim}: {'grows' if growth > 1 else 'shrinks'}",
             }
@@ -98,6 +118,7 @@ def merging(g: MLAGeometry) -> None:
                 f" {threshold:.1f}. These dims teach the opposite of DeepSeek-V3's."
             )
     st.html(table_html(rows))
+    st.caption(f"All heads of one layer, 16 bits a weight. {meanings(('d_n', 'd_v', 'd_c', name))}")
 
 
 def rope() -> None:
@@ -108,18 +129,19 @@ def rope() -> None:
         differences = rope_break(DISTANCES)
         st.markdown(
             "A rotation by the distance now stands between the query and W_UK, and the absorbed"
-            " form has no place for it. So far apart are the two scores then: mean difference over"
-            " mean score, of 256 seeded pairs of a query and a key of 64 dims, RoPE base 10,000."
+            " form has no place for it. So far is the absorbed score from the true one then: mean"
+            " |true − absorbed| over mean |true|, of 256 seeded pairs of a query and a key of 64"
+            " dims, RoPE base 10,000."
         )
         pairs = zip(DISTANCES, differences, strict=True)
-        rows = [{"distance": f"{d}", "difference": share_text(x)} for d, x in pairs]
+        rows = [{"distance": f"{d}", "difference over true score": share_text(x)} for d, x in pairs]
         st.html(table_html(rows))
         return
     st.markdown(
         "Position has a query and a key of its own, turned before they are cached; content is never"
         " turned. Each score is the sum of both parts, and the identity holds."
     )
-    show_matrices(["content part", "position part", "scores"])
+    show_equations(prose()["equations"]["rope"], "Matrices of both parts of the scores")
 
 
 @st.cache_data(show_spinner=False)
@@ -144,6 +166,12 @@ def _formats() -> list[dict[str, str]]:
 def formats() -> None:
     """How far both paths are from float64, and where float16 gives up."""
     st.html(table_html(_formats()))
+    shape, tokens = FORMAT_GEOMETRY, FORMAT_TOKENS
+    st.caption(
+        "Largest difference over the largest output, of one seeded layer on"
+        f" {tokens} tokens: d_model {shape.d_model}, {shape.n_heads} heads of {shape.v_head_dim},"
+        f" RoPE {shape.qk_rope_head_dim}, latent {shape.kv_lora_rank}."
+    )
     st.markdown(
         "Neither path is the more accurate one: they round differently. The last two columns scale"
         " W_UK and W_UV up by a power of two and the latents down by the same, which leaves the"
@@ -165,7 +193,7 @@ def prefill(g: MLAGeometry) -> None:
     else:
         st.markdown(
             f"They cross at **{endless:.1f}** query tokens over an endless context,"
-            f" c(n + v) / (2c − n − v), and at {here:.1f} over {tokens:,} tokens."
+            f" d_c·(d_n + d_v) / (2·d_c − d_n − d_v), and at {here:.1f} over {tokens:,} tokens."
         )
     rows = []
     for queries in (1, 16, 64, 128, 171, 256, 1024, 4096):
@@ -183,6 +211,8 @@ def prefill(g: MLAGeometry) -> None:
         )
     st.html(table_html(rows))
     st.caption(
-        f"A cached token costs one query {flops_text(core_flops('mla_absorbed', g))} absorbed and"
+        "Attention FLOPs of one layer, projections left out. A cached token costs one query"
+        f" {flops_text(core_flops('mla_absorbed', g))} absorbed and"
         f" {flops_text(core_flops('mla_expanded', g))} from ready keys and values."
+        f" {meanings(('d_c', 'd_n', 'd_v'))}"
     )

@@ -9,15 +9,15 @@ from mla_viz.published.catalog import MODELS
 TOY, OWN = "the lesson's own", "other dims"
 
 
-def chosen_dims() -> MLAGeometry:
-    """The sidebar's choice of dims that the counts are made with; own ones where they are legal."""
+def chosen_dims() -> tuple[str, MLAGeometry]:
+    """The sidebar's choice of dims that the counts are made with, by name; own ones where legal."""
     models = {name: m for name, m in MODELS.items() if isinstance(m.attention, MLAGeometry)}
     with st.sidebar:
         name = st.selectbox("Count with the dims of", [*models, TOY, OWN], key="dims")
         st.caption("The matrices are always the lesson's own; the counts follow this choice.")
         if name in models:
-            return models[name].attention
-        return GEOMETRY if name == TOY else _own_dims()
+            return name, models[name].attention
+        return name, GEOMETRY if name == TOY else _own_dims()
 
 
 def _own_dims() -> MLAGeometry:

@@ -1,18 +1,21 @@
-"""What stages and algebra both show: the page's texts, its questions, the lesson's matrices."""
+"""What stages and algebra both show: the page's texts, its questions, the lesson's equations."""
 
+import re
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
+from unicodedata import normalize
 
 import streamlit as st
 
-from mla_viz.figures.matrix import matrix_html
+from mla_viz.figures.matrix import equations_html
 from mla_viz.findings.lesson import make_lesson, stage_matrices
 from mla_viz.shipped import shipped
 
 
 @cache
-def prose() -> dict[str, list[dict[str, Any]]]:
+def prose() -> dict[str, Any]:
     """The page's texts, read once."""
     return tomllib.loads(shipped("absorption.toml").read_text())
 
@@ -37,10 +40,25 @@ def ask(before: str) -> None:
                 (st.success if right else st.info)(f"{words} {entry['reason']}")
 
 
-def show_matrices(names: list[str]) -> None:
-    """Matrices of the lesson side by side; the caches with their newest row framed."""
-    shown = stage_matrices(make_lesson())
-    for column, name in zip(st.columns(len(names)), names, strict=True):
-        matrix = shown[name]
-        new_row = name in ("C_KV", "K_R")
-        column.html(matrix_html(name, matrix.values, matrix.role, matrix.rows, new_row))
+def symbols_in(formula: str) -> list[str]:
+    """The symbols of a KaTeX formula, in the order in which they come: `W_UQ`, `q̃`, `out`."""
+    plain = normalize("NFC", re.sub(r"\\tilde (\w)", "\\1\u0303", formula))
+    plain = re.sub(r"\\(operatorname|text|mathcal)\{\w+\}|\\[a-z]+", " ", plain)
+    plain = re.sub("[{}]", "", plain)
+    return list(dict.fromkeys(re.findall("out|[^\\W\\d_]\u0303?(?:_[A-Za-z]+)?", plain)))
+
+
+def show_formula(formula: str) -> None:
+    """A formula, and what its symbols stand for."""
+    st.latex(formula)
+    st.caption(meanings(symbols_in(formula)))
+
+
+def meanings(symbols: Iterable[str]) -> str:
+    """What symbols stand for, in Markdown."""
+    return " · ".join(f"**{symbol}** {prose()['symbols'][symbol]}" for symbol in symbols)
+
+
+def show_equations(equations: list[list[str]], label: str) -> None:
+    """Equations of the lesson, every matrix in them with its numbers."""
+    st.html(equations_html(equations, stage_matrices(make_lesson()), label))

@@ -6,12 +6,13 @@ from typing import Any
 import streamlit as st
 
 from mla_viz.config import GQAGeometry, MLAGeometry
-from mla_viz.cost import baselines, cache_elems, operations
+from mla_viz.cost import baselines, cache_elems, operations, whole_prefix_flops
 from mla_viz.figures.table import table_html
-from mla_viz.findings.lesson import CACHED, FIXED, GEOMETRY, PASSING, WORDS
+from mla_viz.findings.lesson import GEOMETRY, WORDS
+from mla_viz.findings.matrix import CACHED, FIXED, PASSING
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.table import group_kv_heads
-from mla_viz.ui.absorption.parts import ask, prose, show_matrices
+from mla_viz.ui.absorption.parts import ask, prose, show_equations, show_formula
 from mla_viz.words import flops_text, gb_text, product_text
 
 ROOT = Path(__file__).parents[3]
@@ -20,25 +21,21 @@ CONTEXT = 4096  # tokens that the stages count with
 
 def _stage_picker(kind: str, label: str, titles: list[str]) -> int:
     """A stage by slider, with Back and Next beside it."""
-    key = f"{kind}_stage"
+    key, last = f"{kind}_stage", len(titles)
 
     def move(by: int) -> None:
-        st.session_state[key] = min(len(titles), max(1, st.session_state[key] + by))
+        st.session_state[key] = min(last, max(1, st.session_state[key] + by))
 
     back, slider, forward = st.columns([1, 4, 1], vertical_alignment="bottom")
     with slider:
-        number = st.slider(label, 1, len(titles), 1, key=key, bind="query-params")
-    back.button(
-        "Back", key=f"{key}_back", on_click=move, args=(-1,), width="stretch", disabled=number == 1
-    )
-    forward.button(
-        "Next",
-        key=f"{key}_next",
-        on_click=move,
-        args=(1,),
-        width="stretch",
-        disabled=number == len(titles),
-    )
+        number = st.slider(label, 1, last, 1, key=key, bind="query-params")
+    # Both stay enabled, since a button that is disabled while it has the focus loses it.
+    at_start, at_end = number == 1, number == last
+    for column, label, name, by in (
+        (back, "To the end" if at_start else "Back", "back", last - 1 if at_start else -1),
+        (forward, "To the start" if at_end else "Next", "next", 1 - last if at_end else 1),
+    ):
+        column.button(label, key=f"{key}_{name}", on_click=move, args=(by,), width="stretch")
     st.markdown(f"#### {number}. {titles[number - 1]}")
     return number - 1
 
@@ -50,7 +47,7 @@ def before_the_latent(g: MLAGeometry) -> None:
         _stage_picker("before", "Stage before the latent", [stage["title"] for stage in stages])
     ]
     st.markdown(stage["text"].format(**_before_figures(g, CONTEXT)))
-    st.latex(stage["formula"])
+    show_formula(stage["formula"])
     if stage.get("sliders"):
         cache_factors()
     st.caption(f"In this project: {stage['code']}")
@@ -60,13 +57,12 @@ def _before_figures(g: MLAGeometry, context: int) -> dict[str, Any]:
     plain = GQAGeometry(g.d_model, g.n_heads, g.n_heads, g.v_head_dim)
     elems = {b.label.partition("-")[0].lower(): b.elems for b in baselines(g.n_heads, g.v_head_dim)}
     cached = sum(op.flops for op in operations("mha", plain, context, 1))
-    again = sum(op.flops for op in operations("recompute", g, context, 1))
     return {
         "context": context,
         "fed": context * (context + 1) // 2,
-        "recompute": flops_text(again),
+        "recompute": flops_text(whole_prefix_flops(plain, context)),
         "cached": flops_text(cached),
-        "n_heads": g.n_heads,
+        "heads": "1 head" if g.n_heads == 1 else f"{g.n_heads} heads",
         "v_head_dim": g.v_head_dim,
         "kv_lora_rank": g.kv_lora_rank,
         "qk_rope_head_dim": g.qk_rope_head_dim,
@@ -79,13 +75,13 @@ def _before_figures(g: MLAGeometry, context: int) -> dict[str, Any]:
 
 
 def cache_factors() -> None:
-    """L B n h S 2 2 bytes, with a slider for each factor."""
+    """L B n d_h S 2 2 bytes, with a slider for each factor."""
     columns = st.columns(5)
     starts = (
         ("Layers L", 1, 128, 61, 1),
         ("Sequences B", 1, 64, 1, 1),
         ("Heads n", 1, 128, 128, 1),
-        ("Head dims h", 2, 256, 128, 2),
+        ("Dims of a head d_h", 2, 256, 128, 2),
         ("Tokens S", 1, 131072, 100000, 1),
     )
     values = [
@@ -102,17 +98,20 @@ def cache_factors() -> None:
 
 def steps(g: MLAGeometry) -> None:
     """The eight stages of one absorbed step, every number in sight."""
-    stages = prose()["step"]
+    stages, toy = prose()["step"], GEOMETRY
     st.caption(
         f"Words: {', '.join(WORDS)}. Colours and words tell how long a matrix lives: {FIXED},"
-        f" {CACHED}, or {PASSING}. d_model 8, 2 heads of 2, latent 4, RoPE 2; the norm of the"
-        " latent is left out, so that cells can be checked by hand."
+        f" {CACHED}, or {PASSING}. d_model {toy.d_model}, {toy.n_heads} heads of {toy.v_head_dim},"
+        f" latent {toy.kv_lora_rank}, RoPE {toy.qk_rope_head_dim}. Every matrix that is multiplied"
+        " is shown, its cells to two decimals, so that they can be checked by hand. The norm of the"
+        " latent is left out."
     )
-    stage = stages[_stage_picker("step", "Stage of the step", [stage["title"] for stage in stages])]
+    number = _stage_picker("step", "Stage of the step", [stage["title"] for stage in stages])
+    stage = stages[number]
     ask(stage["key"])
     st.markdown(stage["text"])
-    st.latex(stage["formula"])
-    show_matrices(stage["matrices"])
+    show_formula(stage["formula"])
+    show_equations(stage["equations"], f"Matrices of stage {number + 1}")
     _ledger(stage, g)
     st.code(stage["code"], language="python")
     st.caption(f"{stage['file']}, line {code_line(stage['file'], stage['code'])}")
@@ -129,7 +128,7 @@ def code_line(file: str, code: str) -> int:
 
 
 def _ledger(stage: dict[str, Any], g: MLAGeometry) -> None:
-    """The stage's products, with shapes and FLOPs, in the lesson and at the dims chosen."""
+    """The stage's products in a layer, with shapes and FLOPs, in the lesson and at those dims."""
     if not stage["operations"]:
         st.caption("No matrix product: nothing is counted.")
         return
