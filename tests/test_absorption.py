@@ -462,7 +462,7 @@ NAMES = {field.name for field in (*fields(MLAGeometry), *fields(ModelGeometry))}
 def written(app):
     """Everything a part of the page says, tables and matrices included."""
     told = [*said(app), *(text.value for text in (*app.caption, *app.info, *app.warning))]
-    told += [re.sub("<[^>]*>", " ", unescape(body)) for body in bodies(app)]
+    told += [unescape(re.sub("<[^>]*>", " ", body)) for body in bodies(app)]
     return [*told, *(option for radio in app.radio for option in radio.options)]
 
 

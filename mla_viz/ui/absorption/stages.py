@@ -148,5 +148,5 @@ def _ledger_row(dims: str, line: Operation) -> dict[str, str]:
         "dims": dims,
         "product": line.formula,
         "shapes": product_text(line.batch, *shapes),
-        "FLOPs": flops_text(line.flops),
+        "FLOPs of a layer": flops_text(line.flops),
     }
