@@ -53,7 +53,7 @@ def _equation(parts: Sequence[str], matrices: Mapping[str, Matrix], drawn: set[s
 
 
 def matrix_html(matrix: Matrix) -> str:
-    """A table of the values to two digits; the stronger the colour, the larger the number.
+    """A table of the values to two decimals; the stronger the colour, the larger the number.
 
     Name, shape and role stand in the caption; the newest row is framed.
     """

@@ -181,8 +181,12 @@ def _stacked(m: Lesson) -> list[Matrix]:
         "exp s": exp,
         "weights p": m.probs,
     }
-    others = {"q̃": m.q_latent, "q_R": m.q_R, "row sums": exp.sum(-1, keepdims=True)}
-    others["õ"] = m.o_latent
+    others = {
+        "q̃": m.q_latent,
+        "q_R": m.q_R,
+        "row sums": exp.sum(-1, keepdims=True),
+        "õ": m.o_latent,
+    }
     return [
         Matrix(name, values[:, 0], PASSING, HEADS, columns)
         for stacks, columns in ((of_words, WORDS), (others, ()))
@@ -192,7 +196,14 @@ def _stacked(m: Lesson) -> list[Matrix]:
 
 def _per_head(m: Lesson) -> list[Matrix]:
     """A matrix a head."""
-    fixed = {"W_UQ": m.W_UQ, "W_QR": m.W_QR, "W_UK": m.W_UK, "W_UV": m.W_UV, "W_O": m.W_O}
+    fixed = {
+        "W_UQ": m.W_UQ,
+        "W_QR": m.W_QR,
+        "W_UK": m.W_UK,
+        "W_UKᵀ": m.W_UK.swapaxes(-1, -2),
+        "W_UV": m.W_UV,
+        "W_O": m.W_O,
+    }
     made = {
         "q": m.q,
         "x·W_QR": m.x @ m.W_QR,
@@ -205,7 +216,6 @@ def _per_head(m: Lesson) -> list[Matrix]:
         "õ": m.o_latent,
         "o": m.o_head,
     }
-    fixed["W_UKᵀ"] = m.W_UK.swapaxes(-1, -2)
     return [
         Matrix(f"{name} {head}", of_head, role, WORDS if name == "K" else ())
         for role, group in ((FIXED, fixed), (PASSING, made))

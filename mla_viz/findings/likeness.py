@@ -1,7 +1,7 @@
 """How alike the heads of a layer are: linear CKA between their keys, and between their values.
 
-Keys are compared before RoPE, whatever the attention: it turns the keys of all heads by the same
-angles, which makes them alike whatever they hold.
+Keys are compared before RoPE, whatever the attention: after it position is in the keys of all
+heads, which makes them more alike.
 
 Source: Kornblith, Norouzi, Lee, Hinton, "Similarity of Neural Network Representations Revisited"
 (2019). 1 where one is a rotation and scaling of the other over the tokens seen, near 0 where the

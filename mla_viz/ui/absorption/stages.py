@@ -128,7 +128,7 @@ def code_line(file: str, code: str) -> int:
 
 
 def _ledger(stage: dict[str, Any], g: MLAGeometry) -> None:
-    """The stage's products in a layer, with shapes and FLOPs, in the lesson and at those dims."""
+    """The stage's products in a layer, in the lesson and at the dims chosen."""
     if not stage["operations"]:
         st.caption("No matrix product: nothing is counted.")
         return
