@@ -3,6 +3,8 @@
 KiB is 1,024 bytes, MB a million.
 """
 
+from math import floor, log10
+
 Number = float | int
 
 
@@ -51,17 +53,38 @@ def share_text(share: Number) -> str:
     return f"{share:.0%}"
 
 
+def minus(text: str) -> str:
+    """The text of a number with a true minus."""
+    return text.replace("-", "−")
+
+
+def signed_text(x: Number, digits: int) -> str:
+    """A difference with its sign: `+0.64`, `−0.026`."""
+    return minus(f"{x:+.{digits}f}")
+
+
 def cell_text(x: Number) -> str:
     """Two digits at most, no trailing zeros, a true minus: `1.5`, `−0.25`, `0`."""
     text = f"{x:.2f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text.replace("-", "−")
+    return "0" if text in ("-0", "") else minus(text)
+
+
+def number_text(x: Number) -> str:
+    """Whole, or with three digits or so: `7,808`, `56.9`, `2.25`, `0.0043`, `−53.8`."""
+    if float(x).is_integer():
+        return minus(f"{x:,.0f}")
+    small = 1 - floor(log10(abs(x)))  # behind the point, for two digits that are not 0
+    return minus(f"{x:,.{1 if abs(x) >= 20 else max(2, small)}f}")
 
 
 def amount_text(value: Number, unit: str) -> str:
-    """A number with its unit: `56.9 times`, `2.25 times`, `576 elements a token and layer`."""
-    if float(value).is_integer():
-        return f"{value:,.0f} {unit}"
-    return f"{value:,.{1 if abs(value) >= 20 else 2}f} {unit}"
+    """A number with its unit: `56.9 times`, `576 elements a token and layer`."""
+    return f"{number_text(value)} {unit}"
+
+
+def count_text(count: int, noun: str) -> str:
+    """`1 head`, `8 heads`, `100,000 tokens`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def product_text(batch: int, left: tuple[int, int], right: tuple[int, int]) -> str:

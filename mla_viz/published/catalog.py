@@ -81,7 +81,16 @@ MODELS = {
         "DeepSeek-V2-Lite", 27, MLAGeometry(2048, 16, **_HEADS), f"{CONFIGS}/config_16B.json"
     ),
     "DeepSeek-67B": PublishedModel(
-        "DeepSeek-67B", 95, GQAGeometry(8192, 64, 8, 128), "DeepSeek-LLM README: GQA, 95 layers"
+        "DeepSeek-67B",
+        95,
+        GQAGeometry(8192, 64, 8, 128),
+        "DeepSeek LLM paper (arXiv 2401.02954), Table 2",
+    ),
+    "Llama-3.1-405B": PublishedModel(
+        "Llama-3.1-405B",
+        126,
+        GQAGeometry(16384, 128, 8, 128),
+        "Lightning-AI/litgpt, litgpt/config.py",
     ),
     "large MHA": PublishedModel(
         "the large MHA model of the V2 paper (heads of 128 inferred from its printed 860.2K)",
@@ -96,4 +105,5 @@ MODELS = {
         f"{V2_PAPER}, Table 9",
     ),
 }
+LLAMA_3_1_WINDOWED_LAYERS = 0  # config.json of meta-llama/Meta-Llama-3.1-8B names no window
 V2_THROUGHPUT_RATIO = 5.76  # V2 paper, abstract and Figure 1b: maximum generation throughput

@@ -5,7 +5,8 @@ Numbers come from cost and catalog. Knows neither words nor screens.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import log2
+from functools import cache
+from math import ceil, log2
 from random import Random
 from statistics import fmean
 
@@ -16,9 +17,16 @@ from mla_viz.cost import (
     core_flops,
     crossover_query_tokens,
     merge_growth,
+    operations,
 )
 from mla_viz.findings.claims.inputs import Inputs
-from mla_viz.published.catalog import ABLATIONS, MODELS, V2_THROUGHPUT_RATIO
+from mla_viz.published.catalog import (
+    ABLATIONS,
+    LLAMA_3_1_WINDOWED_LAYERS,
+    MODELS,
+    V2_THROUGHPUT_RATIO,
+    Ablation,
+)
 
 TRAINING_CONTEXT = 4096
 Value = float | int | None
@@ -45,14 +53,24 @@ def rounds_to(claimed: float | int) -> Test:
     return lambda _, value: round(value, digits) == claimed
 
 
+def shown(value: float | int) -> float | int:
+    """A value in the two digits that are shown, so that verdicts and words follow what one sees."""
+    return round(value, 2)
+
+
 def below(claimed: float | int) -> Test:
-    """The value is less."""
-    return lambda _, value: value < claimed
+    """The value that is shown is less."""
+    return lambda _, value: shown(value) < claimed
 
 
 def above(claimed: float | int) -> Test:
-    """The value is more."""
-    return lambda _, value: value > claimed
+    """The value that is shown is more."""
+    return lambda _, value: shown(value) > claimed
+
+
+def alone(i: Inputs, _: Value) -> bool:
+    """There is one head, and so nothing to share or to keep apart."""
+    return i.n_heads == 1
 
 
 def v2_elems(i: Inputs) -> int:
@@ -65,19 +83,49 @@ def attention_bytes_read(i: Inputs, geometry: AttentionGeometry, elems: int) -> 
     return 2 * attention_params(geometry) + elems * i.context * i.cache_bits / 8
 
 
-def growth_exponent(i: Inputs) -> float:
+def growth_exponent(i: Inputs, mechanism: str, geometry: AttentionGeometry) -> float:
     """p in FLOPs ~ tokens^p of the attention core, from this context to twice as long a one."""
 
     def total(tokens: int) -> int:
-        return core_flops("mla_expanded", i.mla) * tokens * (tokens + 1) // 2
+        return core_flops(mechanism, geometry) * tokens * (tokens + 1) // 2
 
-    return round(log2(total(2 * i.context) / total(i.context)), 2)
+    return log2(total(2 * i.context) / total(i.context))
+
+
+def mha_intensity(i: Inputs) -> float:
+    """FLOPs of plain MHA for each byte of its cache."""
+    return core_flops("mha", i.mha) / (i.plain_elems * i.cache_bits / 8)
+
+
+def decoding_flops(i: Inputs, mechanism: str, geometry: AttentionGeometry) -> int:
+    """FLOPs of one layer's attention for the last token of the context, projections included."""
+    return sum(op.flops for op in operations(mechanism, geometry, i.context, 1))
+
+
+def llama_kb(i: Inputs) -> float:
+    """KB that Llama-3.1-405B caches for a token, in the inputs' bits."""
+    return MODELS["Llama-3.1-405B"].cache_elems * i.cache_bits / 8 / 1000
+
+
+def gqa_8_share(i: Inputs) -> int:
+    """Elements of GQA-8 on the GPU that holds most of its key/value heads."""
+    return 2 * ceil(8 / i.gpus) * i.v_head_dim
+
+
+def head_params_percent(i: Inputs) -> float:
+    """Part of a layer's attention weights that single heads own: all that grows with the heads."""
+    one, two = (attention_params(replace(i, n_heads=n).mla) for n in (1, 2))
+    return 100 * i.n_heads * (two - one) / attention_params(i.mla)
 
 
 def exact_bracket_difference(i: Inputs) -> int:
     """(q W_UK^T) c - q (W_UK c) for one head in whole numbers, which do not round."""
+    return _bracket_difference(min(i.qk_nope_head_dim, 128), min(i.kv_lora_rank, 512))  # quick
+
+
+@cache
+def _bracket_difference(n: int, c: int) -> int:
     random = Random(0)
-    n, c = min(i.qk_nope_head_dim, 128), min(i.kv_lora_rank, 512)  # wide enough, and quick
     q, latent = ([random.randint(-9, 9) for _ in range(size)] for size in (n, c))
     w = [[random.randint(-9, 9) for _ in range(n)] for _ in range(c)]
     absorbed = sum(
@@ -87,21 +135,21 @@ def exact_bracket_difference(i: Inputs) -> int:
     return absorbed - sum(a * b for a, b in zip(q, keys, strict=True))
 
 
+def mha_twins() -> list[tuple[Ablation, Ablation]]:
+    """Every published MLA model with the MHA model it was compared with."""
+    rivals = {row.comparison: row for row in ABLATIONS if row.attention == "MHA"}
+    return [(row, rivals[row.comparison]) for row in ABLATIONS if row.attention == "MLA"]
+
+
 def mla_gains() -> list[float]:
     """Gain of MLA over MHA in every published cell, in points of accuracy."""
-    mla = [row for row in ABLATIONS if row.attention == "MLA"]
-    gains = []
-    for row in mla:
-        rival = next(
-            r for r in ABLATIONS if r.comparison == row.comparison and r.attention == "MHA"
-        )
-        gains += [row.scores[name] - rival.scores[name] for name in row.scores]
-    return gains
+    return [mla.scores[name] - mha.scores[name] for mla, mha in mha_twins() for name in mla.scores]
 
 
-def chunks(tokens: int, size: int) -> list[int]:
-    """Tokens that each chunk of a prompt leaves in the cache."""
-    return [min(size, tokens - start) for start in range(0, tokens, size)]
+def chunked(tokens: int, size: int) -> int:
+    """Tokens that a prompt leaves in the cache, fed in chunks of a size and what remains."""
+    full, rest = divmod(tokens, size)
+    return full * size + rest
 
 
 def _training_flops(geometry: AttentionGeometry) -> float:
@@ -122,7 +170,7 @@ RULES = {
     ),
     "ratio_rope_forgotten": Rule(
         lambda i: i.plain_elems / i.kv_lora_rank,
-        lambda i, _: i.qk_rope_head_dim == 0,
+        lambda i, _: round(i.plain_elems / i.latent_elems) == 64,
         condition=True,
     ),
     "ratio_paper_large": Rule(
@@ -154,19 +202,36 @@ RULES = {
         lambda i: i.context_bytes(i.plain_elems) / 1e9, rounds_to(400), condition=True
     ),
     "cache_100k_mla_gb": Rule(
-        lambda i: i.context_bytes(i.latent_elems) / 1e9, rounds_to(6), condition=True
+        lambda i: i.context_bytes(i.latent_elems) / 1e9,
+        lambda i, value: round(i.context_bytes(i.plain_elems) / 1e9) == 400 and round(value) == 6,
+        condition=True,
     ),
     "cache_100k_mla_gib": Rule(
         lambda i: i.context_bytes(i.latent_elems) / 2**30, rounds_to(6), condition=True
     ),
-    "chunking_cache": Rule(lambda i: sum(chunks(i.context, 512)) / i.context, below(1)),
+    "chunking_cache": Rule(lambda i: chunked(i.context, 512) / i.context, below(1)),
     "query_compression_cache": Rule(
         lambda i: cache_elems("mla_absorbed", replace(i, q_lora_rank=0).mla) - i.latent_elems,
         above(0),
     ),
     "no_kv_cache": Rule(lambda i: i.latent_elems, rounds_to(0)),
+    # the latent is not shared out, however many GPUs there are
     "tensor_parallel_share": Rule(
-        lambda i: i.latent_elems * min(i.gpus, 8) / (2 * 8 * i.v_head_dim), below(1), condition=True
+        lambda i: i.latent_elems / gqa_8_share(i), lambda i, _: i.gpus == 1
+    ),
+    "latent_576": Rule(lambda i: i.kv_lora_rank, rounds_to(576)),
+    "gqa_2_25": Rule(
+        lambda i: i.latent_elems / (2 * i.v_head_dim), rounds_to(2.25), condition=True
+    ),
+    "kb_70_516": Rule(
+        lambda i: i.latent_elems * i.n_layers * i.cache_bits / 8 / 1000,
+        lambda i, value: round(value) == 70 and round(llama_kb(i)) == 516,
+        condition=True,
+    ),
+    "llama_window": Rule(
+        lambda _: LLAMA_3_1_WINDOWED_LAYERS,
+        above(0),
+        published={"windowed_layers": LLAMA_3_1_WINDOWED_LAYERS},
     ),
     "throughput_ratio": Rule(
         lambda _: V2_THROUGHPUT_RATIO,
@@ -185,7 +250,7 @@ RULES = {
             attention_bytes_read(i, i.mha, i.plain_elems)
             / attention_bytes_read(i, i.mla, i.latent_elems)
         ),
-        rounds_to(57),
+        lambda i, value: round(i.plain_elems / i.latent_elems) == 57 and round(value) == 57,
         condition=True,
     ),
     "absorbed_saves_flops": Rule(
@@ -193,18 +258,31 @@ RULES = {
     ),
     "intensity_absorbed_flop_per_byte": Rule(
         lambda i: core_flops("mla_absorbed", i.mla) / (i.latent_elems * i.cache_bits / 8),
-        rounds_to(242),
+        lambda i, value: round(value) == 242 and round(mha_intensity(i)) == 1,
         condition=True,
     ),
-    "quadratic": Rule(growth_exponent, below(2)),
+    "no_extra_compute": Rule(
+        lambda i: decoding_flops(i, "mla_absorbed", i.mla) / decoding_flops(i, "mha", i.mha),
+        lambda _, value: shown(value) <= 1,
+        condition=True,
+    ),
+    "quadratic": Rule(
+        lambda i: growth_exponent(i, "mla_expanded", i.mla),
+        lambda i, value: value < growth_exponent(i, "mha", i.mha),
+    ),
     "crossover_query_tokens": Rule(
-        lambda i: crossover_query_tokens(i.mla), lambda _, value: value is None
+        lambda i: crossover_query_tokens(i.mla), lambda _, value: value is None, condition=True
     ),
     "mla_beats_mha": Rule(
         lambda _: fmean(mla_gains()),
         above(0),
         condition=True,
         published={"published_cells": len(mla_gains())},
+    ),
+    "benchmarks_of_v3": Rule(
+        lambda _: sum("DeepSeek-V3" in mla.comparison for mla, _ in mha_twins()),
+        above(0),
+        published={"published_pairs": len(mha_twins())},
     ),
     "absorption_costs_accuracy": Rule(exact_bracket_difference, above(0)),
     "fewer_params": Rule(
@@ -239,8 +317,12 @@ RULES = {
     # two matrices, W_DQ and W_DKV, whatever their width
     "queries_share_latent": Rule(lambda i: i.q_lora_rank / i.kv_lora_rank, lambda *_: False),
     "mqa_own_kv": Rule(
-        lambda i: cache_elems("mqa", GQAGeometry(i.d_model, i.n_heads, 1, i.v_head_dim)),
-        lambda i, _: i.n_heads == 1,
+        lambda i: cache_elems("mqa", GQAGeometry(i.d_model, i.n_heads, 1, i.v_head_dim)), alone
     ),
+    "heads_share_weights": Rule(head_params_percent, alone),
+    "own_latent": Rule(lambda _: 1, alone),
+    "nothing_shared": Rule(lambda i: i.latent_elems, alone),
+    # data, one a token; learned is what makes it
+    "learned_latent": Rule(lambda i: i.context, lambda *_: False),
     "attention_patterns": Rule(lambda i: i.n_layers * i.n_heads, rounds_to(7808)),
 }
