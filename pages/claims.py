@@ -8,6 +8,6 @@ inputs = chosen_inputs()
 st.header("What is true of what one reads", anchor=False)
 st.caption(
     "Popular claims about multi-head latent attention, reckoned here from the dims of the models."
-    " A ratio means nothing without its baseline, so each names one."
+    " A ratio means nothing without its baseline, so each ratio names its own."
 )
 claim_cards(inputs)

@@ -26,8 +26,10 @@ CLAIM = judge(SMALL)[0]
         (1234.56, "1,234.6 times"),
         (19.994, "19.99 times"),
         (20.04, "20.0 times"),
-        (-0.125, "-0.12 times"),
-        (-20.06, "-20.1 times"),
+        (0.0043, "0.0043 times"),
+        (-0.125, "−0.12 times"),
+        (-20.06, "−20.1 times"),
+        (-1234, "−1,234 times"),
     ],
 )
 def test_a_value_has_its_unit_and_three_digits_or_so(value, text):

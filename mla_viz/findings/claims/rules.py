@@ -120,7 +120,7 @@ def head_params_percent(i: Inputs) -> float:
 
 def exact_bracket_difference(i: Inputs) -> int:
     """(q W_UK^T) c - q (W_UK c) for one head in whole numbers, which do not round."""
-    return _bracket_difference(min(i.qk_nope_head_dim, 128), min(i.kv_lora_rank, 512))  # quick
+    return _bracket_difference(min(i.qk_nope_head_dim, 16), min(i.kv_lora_rank, 64))  # quick
 
 
 @cache
