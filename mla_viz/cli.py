@@ -13,6 +13,7 @@ from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
+from mla_viz.findings.prompts import CHANCE
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, Run, Side
@@ -152,6 +153,9 @@ def quality_record(family: Family) -> dict[str, Any]:
     """The family as plain data: what `quality --json` prints. Losses are means over the seeds."""
     return {
         "tokens": family.tokens,
+        "text_tokens": family.text_tokens,
+        "passes": family.passes,
+        "name_recall_chance": CHANCE,
         "stories": family.stories,
         "models": [_member_record(member) for member in family.members],
     }
@@ -169,6 +173,7 @@ def _member_record(member: Member) -> dict[str, Any]:
         "seeds": len(member.runs),
         "nats_per_token": {"mean": member.mean(LOSS), "std": member.std(LOSS)},
         **{name: member.mean(name) for name in others},
+        "name_recall_std_error": member.recall_error,
         "head_likeness": {
             "content_keys": member.content_keys,
             "values": member.mean("values"),

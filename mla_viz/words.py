@@ -38,7 +38,7 @@ def kib_text(number_bytes: Number) -> str:
 
 def loss_text(nats: Number, digits: int = 3) -> str:
     """A loss in nats per token, or bits per byte: `2.223`."""
-    return f"{nats:.{digits}f}"
+    return minus(f"{nats:.{digits}f}")
 
 
 def gap_text(difference: Number | None) -> str:
@@ -48,9 +48,9 @@ def gap_text(difference: Number | None) -> str:
     return f"{difference:.1e}" if difference else "0"
 
 
-def share_text(share: Number) -> str:
-    """A share in whole percent: `47%`."""
-    return f"{share:.0%}"
+def share_text(share: Number, error: Number | None = None) -> str:
+    """A share in whole percent, with its standard error in points: `47%`, `47% ± 9`."""
+    return f"{share:.0%}" if error is None else f"{share:.0%} ± {100 * error:.0f}"
 
 
 def minus(text: str) -> str:

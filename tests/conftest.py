@@ -108,6 +108,7 @@ def seed_score(seed, nats):
         "repeated": nats - 0.5,
         "novel": nats + 0.5,
         "name_recall": 0.5,
+        "recall_by_prompt": [0.4, 0.6],
         "content_keys": 0.6,
         "values": 0.4,
     }

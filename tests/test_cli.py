@@ -287,7 +287,9 @@ def test_the_family_is_one_object_with_every_field(data_folder):
     layer = 32 * 4 * 12 + 32 * 12 + 8 + 8 * 4 * 16 + 4 * 8 * 32 + 3 * 32 * 24 + 2 * 32
     flops = 32 * 4 * 12 + 32 * 12 + 2 * 4 * 8 * 8 + 64 * 4 * (12 + 8) + 4 * 8 * 32 + 3 * 32 * 24
     mha, mla = record["models"]
-    assert (record["tokens"], record["stories"], len(record)) == (8_000_000, 250, 3)
+    assert (record["tokens"], record["stories"], len(record)) == (8_000_000, 250, 6)
+    assert record["name_recall_chance"] == 0.1
+    assert (record["text_tokens"], record["passes"]) == (1_500_000, 8 / 1.5)
     assert mla.pop("geometry") == MLA.geometry.describe()
     assert flat(mla) == pytest.approx(
         {
@@ -301,6 +303,7 @@ def test_the_family_is_one_object_with_every_field(data_folder):
             "repeated": 1.96,
             "novel": 2.94,
             "name_recall": 0.245,
+            "name_recall_std_error": 0.1,
             "head_likeness.content_keys": 2.45 / 5,
             "head_likeness.values": 2.45 / 8,
             "shipped": True,

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from mla_viz.config import ModelGeometry
 from mla_viz.findings.evaluate import evaluate, repeated_pairs, score_stories
 from mla_viz.findings.family import Family, Member, SeedScore, Trial, difference, load_family
+from mla_viz.findings.prompts import PROMPTS
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.sources import source_names
@@ -37,6 +39,7 @@ def made(name, label, *losses, lr_scale=1.0, seeds=(0, 1, 2, 3)):
             name_recall=nats / 10,
             content_keys=nats / 5,
             values=nats / 8,
+            recall_by_prompt=(nats / 10 - 0.1, nats / 10 + 0.1),
         )
         for seed, nats in zip(seeds, losses, strict=False)
     )
@@ -48,6 +51,7 @@ MQA, MLA = made("mqa", "MQA", 2.8, 3.0), made("mla-8", "MLA-8", 2.4, 2.5)
 FAMILY = Family(
     tokens=8_000_000,
     trial_tokens=2_000_000,
+    text_tokens=1_500_000,
     planned=5,
     stories=250,
     scored_tokens=58_602,
@@ -135,7 +139,28 @@ def test_likeness_is_the_mean_over_the_seeds_that_have_it():
     assert replace(MHA, runs=(not_measured,)).content_keys is None
 
 
-def test_with_one_seed_the_interval_is_what_another_may_change():
+def test_recall_spreads_over_its_prompts():
+    run = replace(made("mha", "MHA", 2.0).runs[0], recall_by_prompt=(0.1, 0.4, 0.4))
+    other = replace(run, seed=1, recall_by_prompt=(0.3, 0.4, 0.8))  # means 0.2, 0.4 and 0.6
+    member = replace(MHA, runs=(run, other))
+    assert member.recall_error == pytest.approx(0.2 / 3**0.5)
+    unkept = replace(run, recall_by_prompt=None)
+    assert replace(MHA, runs=(run, unkept)).recall_error == pytest.approx(0.1)  # 0.173 / root of 3
+    assert replace(MHA, runs=(unkept,)).recall_error is None
+
+
+def test_the_committed_recall_is_the_mean_over_its_prompts():
+    for member in load_family().members:
+        assert len(member.runs[0].recall_by_prompt) == len(PROMPTS)
+        assert fmean(member.runs[0].recall_by_prompt) == pytest.approx(member.runs[0].name_recall)
+        assert 0.04 < member.recall_error < 0.1
+
+
+def test_passes_count_how_often_the_text_was_read():
+    assert FAMILY.passes == pytest.approx(8 / 1.5)
+
+
+def test_with_one_seed_the_interval_is_half_of_what_tells_two_models_apart():
     member = made("mha", "MHA", 2.0)
     assert member.std("nats_per_token") is None
     assert member.half_width == 0.02
@@ -280,10 +305,10 @@ def test_differences_are_paired_by_seed():
         ((3.0,), (2.5,), "0.50 nats/token more"),
         ((2.5,), (3.0,), "0.50 nats/token less"),
         ((2.0,), (2.041,), "0.04 nats/token less"),  # 2.02 below 2.021
-        ((2.0,), (2.039,), "no measurable difference (-0.039 nats/token)"),
+        ((2.0,), (2.039,), "no measurable difference (−0.039 nats/token)"),
         ((2.039,), (2.0,), "no measurable difference (+0.039 nats/token)"),
         ((2.0, 2.2), (2.4, 2.6), "0.40 nats/token less"),  # 2.1 and 2.5, give or take 0.141
-        ((2.0, 2.2), (2.2, 2.4), "no measurable difference (-0.200 nats/token)"),
+        ((2.0, 2.2), (2.2, 2.4), "no measurable difference (−0.200 nats/token)"),
     ],
 )
 def test_differences_are_judged_by_intervals(one, other, words):

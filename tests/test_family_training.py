@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from mla_viz import shipped
-from mla_viz.findings.family import ONE_SEED_NOISE as NOISE
 from mla_viz.model.sources import MEMBERS
 from train import collect
 from train import family as plan
 from train import likeness as again
 from train import run as train_run
+from train.family import TOLERANCE as NOISE
 from train.family import Run, chosen, grouped, matched, member_runs, members, stages
 
 
@@ -28,7 +28,13 @@ def logs(tmp_path, monkeypatch):
         score = {"nats_per_token": loss, "bits_per_byte": 1.0, "tokens": 9}
         score |= {"repeated": 1.0, "novel": 3.0}
         likeness = {"values": 0.5}  # as a run keeps it whose weights are gone
-        record = {"score": score, "stories": 3, "name_recall": 0.5, "likeness": likeness}
+        record = {
+            "score": score,
+            "stories": 3,
+            "name_recall": 0.5,
+            "text_tokens": 7,
+            "likeness": likeness,
+        }
         run.log.write_text(json.dumps(record))
 
     return finish

@@ -10,7 +10,9 @@ from mla_viz.findings.scores import LossGrid, load_grid
 from mla_viz.mechanisms.table import MECHANISMS, Colour
 from tests.test_family import FAMILY, GQA, MHA, MLA, MQA, made
 
-GRID = LossGrid("m", 2, 100, [1, 2], [4, 8, 16], [[3.0, 2.9, 2.8], [2.7, 2.6, 2.5]])
+GRID = LossGrid(
+    "m", 2, 100, 3_000_000, 1_200_000, [1, 2], [4, 8, 16], [[3.0, 2.9, 2.8], [2.7, 2.6, 2.5]]
+)
 
 
 def test_loss_grid_shows_the_values_and_the_setting():

@@ -1,14 +1,18 @@
 """The README and the import contract hold."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import stdev
 
+import pytest
+
 import mla_viz
 from mla_viz.findings.family import load_family
 from mla_viz.findings.scores import load_grid
+from mla_viz.words import share_text
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,9 +66,21 @@ def test_the_printed_scores_of_the_family_are_the_committed_ones():
         losses = f"{m.mean('nats_per_token'):.3f} | {m.mean('bits_per_byte'):.3f}"
         pairs = f"{m.mean('repeated'):.2f} | {m.mean('novel'):.2f}"
         alike = f"{m.content_keys:.2f} | {m.mean('values'):.2f}"
-        recall = f"{m.mean('name_recall'):.0%}"
+        recall = share_text(m.mean("name_recall"), m.recall_error)
         row = f"{m.label} | {m.cache_elems} | {losses} | {pairs} | {recall} | {alike}"
         assert f"\n| {row} |\n" in FAMILY_DOC
+
+
+@pytest.mark.parametrize(
+    ("document", "read", "log"),
+    [("family", load_family(), "family/member-mha-seed0"), ("sliders", load_grid(), "stories")],
+)
+def test_the_printed_passes_over_the_text_are_those_of_the_training(document, read, log):
+    logged = json.loads((ROOT / "train" / "logs" / f"{log}.json").read_text())
+    tokens, passes = logged["text_tokens"], logged["recipe"]["tokens"] / logged["text_tokens"]
+    assert (read.text_tokens, read.passes) == (tokens, passes)
+    text = " ".join((ROOT / "docs" / f"{document}.md").read_text().split())
+    assert f"{passes:.2f} passes over a text of {tokens / 1e6:.2f}M" in text
 
 
 def test_the_printed_map_is_the_committed_one():

@@ -1,3 +1,4 @@
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -6,7 +7,8 @@ import torch
 from mla_viz.config import GQAGeometry, ModelGeometry
 from mla_viz.findings import recall
 from mla_viz.findings.likeness import Likeness, head_likeness, linear_cka, mean_cka
-from mla_viz.findings.recall import NAMES, name_recall, recall_items
+from mla_viz.findings.prompts import NAMES, PROMPTS, recall_items
+from mla_viz.findings.recall import recall_by_prompt
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.model.weights import load_weights, random_weights
@@ -162,12 +164,15 @@ def test_recall_is_the_share_of_prompts_whose_name_is_the_likeliest(monkeypatch,
 
     monkeypatch.setattr(recall, "Decoder", Told)
     weights = random_weights(ModelGeometry("", GQAGeometry(4, 1, 1, 2), 1, 1, 2048, 9), 0)
-    others = sum(answer == "Tom" for _, answer in recall_items()[knows:])
-    assert name_recall(weights, "mha", TOKENIZER) == (knows + others) / 120
+    right = [n < knows or answer == "Tom" for n, (_, answer) in enumerate(recall_items())]
+    expected = [sum(right[start : start + 10]) / 10 for start in range(0, 120, 10)]
+    assert recall_by_prompt(weights, "mha", TOKENIZER) == expected
     assert fed == [begun(prompt) for prompt, _ in recall_items()]
 
 
 @pytest.mark.usefixtures("small_family")
 def test_recall_of_a_model_that_knows_nothing_is_near_chance():
     weights = load_weights(member_weights("mha"))
-    assert 0 <= name_recall(weights, "mha", TOKENIZER) < 0.35
+    by_prompt = recall_by_prompt(weights, "mha", TOKENIZER)
+    assert len(by_prompt) == len(PROMPTS)
+    assert 0 <= fmean(by_prompt) < 0.35

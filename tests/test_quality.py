@@ -34,7 +34,7 @@ def chart(app):
     [
         (
             (1, 1),
-            "Every point is one training. Its bar, 0.02 nats up and down, is what a",
+            "Every point is one training. Two of them are told apart past 0.04 nats: its bar is",
         ),
         ((2, 2), "Every point is the mean of 2 trainings, with their standard deviation as a bar."),
         ((1, 3), "Every point is the mean of 1 to 3 trainings, with"),
@@ -94,7 +94,7 @@ def test_charts_take_the_colours_of_the_readers_page(theme, shade, monkeypatch):
 
 
 HEAD = ["model", "cached a token and layer", "KiB at 256 tokens, float16", "nats/token"]
-REST = ["bits/byte", "repeated pairs", "new pairs", "name recall", "parameters"]
+REST = ["bits/byte", "repeated pairs", "new pairs", "name recall (chance 10%)", "parameters"]
 REST += ["MFLOP, last token", "seeds"]
 
 
@@ -105,10 +105,10 @@ def test_the_table_behind_the_chart_has_every_figure():
     assert head == [*HEAD, "±", *REST]
     # 64 or 12 elements, 2 layers, 256 tokens, 2 bytes
     assert mha[:5] == ["MHA", "64", "64", "2.000", ""]
-    assert mha[5:9] == ["0.500", "1.600", "2.400", "20%"]
+    assert mha[5:9] == ["0.500", "1.600", "2.400", "20% ± 10"]
     assert mha[9:] == [f"{one_seed.params:,}", f"{one_seed.flops(64) / 1e6:.2f}", "1"]
     assert mla[:5] == ["MLA-8", "12", "12", "2.450", "0.071"]
-    assert mla[5:9] == [f"{2.45 / 4:.3f}", "1.960", "2.940", f"{24.5:.0f}%"]
+    assert mla[5:9] == [f"{2.45 / 4:.3f}", "1.960", "2.940", f"{24.5:.0f}% ± 10"]
     assert mla[9:] == [f"{MLA.params:,}", f"{MLA.flops(64) / 1e6:.2f}", "2"]
 
 
@@ -164,7 +164,9 @@ def test_the_protocol_tells_how_the_members_were_trained():
     budget, trials_title, _, spread, swapped_title = said(app)
     assert budget.startswith("Every model has 2 layers of width 32, a context of 64 tokens and")
     assert f"and {MHA.params / 1e6:.2f}M parameters" in budget
-    assert "and read the same 8M tokens in the same order" in budget
+    assert (
+        "and read the same 8M tokens in the same order, 5.33 passes over a text of 1.50M." in budget
+    )
     assert "on 250 held-out stories (58,602 tokens)" in budget
     assert trials_title.startswith("**Trials before it**")
     trials, repeated, swapped = map(html_rows, bodies(app))
@@ -206,7 +208,7 @@ def test_trials_are_compared_on_the_seeds_that_all_have():
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    for module in (loss, loss_map):
+    for module in (loss, loss_map, sections):
         monkeypatch.setattr(module, "load_grid", lambda: GRID)
 
 
@@ -217,7 +219,7 @@ def test_the_quality_map_tells_the_loss_here_and_at_full_size():
     (text,) = said(app)
     assert text.startswith("**2.900 nats/token** at 1 heads and latent dim 8; 2.500 at the full")
     assert "on 2 held-out stories (100 tokens)" in text
-    assert text.endswith("differences under 0.02 mean nothing.")
+    assert text.endswith("differences under 0.04 mean nothing.")
     heatmap, here = json.loads(chart(app).spec)["data"]
     assert heatmap["z"] == GRID.nats_per_token
     assert (here["x"], here["y"]) == ([8], [1])
@@ -237,3 +239,15 @@ def test_the_quality_map_is_made_only_when_open_and_only_for_the_model_of_the_sl
 def test_the_slider_map_is_framed_where_the_page_starts():
     _, here = json.loads(chart(section(sections.slider_map, FAMILY)).spec)["data"]
     assert (here["x"], here["y"]) == ([32], [8])
+
+
+@pytest.mark.usefixtures("small_grid")
+def test_the_slider_map_says_how_often_its_model_read_the_text():
+    (caption,) = section(sections.slider_map, FAMILY).caption
+    assert "It read 3M tokens, 2.50 passes over the text." in caption.value
+
+
+def test_what_name_recall_is_and_what_chance_gives_stands_under_the_table():
+    (caption,) = section(sections.figures, FAMILY).caption
+    assert caption.value.startswith("Name recall: 12 beginnings of stories, each with 10 names")
+    assert "10% is chance. ± is one standard error over the 12 beginnings" in caption.value

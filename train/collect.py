@@ -39,8 +39,9 @@ def seed_record(run: Run) -> dict[str, Any]:
     """How one training scored."""
     log = json.loads(run.log.read_text())
     score = {name: value for name, value in log["score"].items() if name != "tokens"}
+    recall = {name: log.get(name) for name in ("name_recall", "recall_by_prompt")}
     alike = {name: log["likeness"].get(name) for name in ("content_keys", "values")}
-    return {"seed": run.seed, **score, "name_recall": log["name_recall"], **alike}
+    return {"seed": run.seed, **score, **recall, **alike}
 
 
 def finished_members(purpose: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
@@ -70,11 +71,15 @@ def trial_records() -> list[dict[str, Any]]:
     ]
 
 
-def scored_text() -> dict[str, int]:
-    """How much text the scores are taken on, as the first finished member tells it."""
+def texts() -> dict[str, int]:
+    """How much text is read and how much scored, as the first finished member tells it."""
     logs = (json.loads(run.log.read_text()) for run in member_runs("member", 0) if run.score)
     log = next(logs)
-    return {"stories": log["stories"], "scored_tokens": log["score"]["tokens"]}
+    return {
+        "text_tokens": log["text_tokens"],
+        "stories": log["stories"],
+        "scored_tokens": log["score"]["tokens"],
+    }
 
 
 def ship_weights() -> None:
@@ -91,7 +96,7 @@ def main() -> None:
         "tokens": TOKENS,
         "trial_tokens": TRIAL_TOKENS,
         "planned": len(list(member_runs("member", SEEDS[0]))),
-        **scored_text(),
+        **texts(),
         "trials": trial_records(),
         "members": members,
         "swapped": finished_members("swap", [SWAP_SEED]),

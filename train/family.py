@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TypeVar
 
 import torch
@@ -21,9 +22,8 @@ import torch
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import model_params
 from mla_viz.findings.evaluate import score_stories
-from mla_viz.findings.family import ONE_SEED_NOISE
 from mla_viz.findings.likeness import head_likeness
-from mla_viz.findings.recall import name_recall
+from mla_viz.findings.recall import recall_by_prompt
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -34,6 +34,7 @@ from train.text import VOCAB_SIZE
 
 TOKENS = 8_000_000
 TRIAL_TOKENS = TOKENS // 4
+TOLERANCE = 0.02  # nats per token within which a cheaper setting is as good as the best
 LIKENESS_STORIES = 40
 RATES = (1.0, 0.5, 2.0)  # the recipe's own first
 ROPE_WIDTHS = (8, 16, 32)  # the least cache first
@@ -132,9 +133,9 @@ def rate_trials(kind: str) -> dict[float, Run]:
 
 
 def chosen(trials: dict[Setting, Run]) -> Setting:
-    """The first setting whose loss is within noise of the best; all trials must have finished."""
+    """The first setting as good as the best within TOLERANCE; all trials must have finished."""
     best = min(run.score for run in trials.values())
-    return next(setting for setting, run in trials.items() if run.score < best + ONE_SEED_NOISE)
+    return next(setting for setting, run in trials.items() if run.score < best + TOLERANCE)
 
 
 def tried(kind: str) -> Run:
@@ -185,10 +186,12 @@ def train(run: Run, text: Path, val: Path, device: str) -> None:
     weights = load_weights(export(run.name, run.geometry, run.weights))
     mechanism = "mla_expanded" if isinstance(run.geometry.attention, MLAGeometry) else "gqa"
     stories, tokenizer = read_stories(val), stories_tokenizer()
+    recall = recall_by_prompt(weights, mechanism, tokenizer)
     measured = {
         "stories": len(stories),
         "score": asdict(score_stories(weights, mechanism, stories, tokenizer)),
-        "name_recall": name_recall(weights, mechanism, tokenizer),
+        "name_recall": fmean(recall),
+        "recall_by_prompt": recall,
         "likeness": likeness(weights, stories),
     }
     write_json(run.log, json.loads(run.log.read_text()) | measured)

@@ -17,6 +17,7 @@ from mla_viz.findings.scores import GRID_FILE
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.shipped import shipped
+from train.run import LOGS
 
 
 def score_grid(stories: list[str], part: Path) -> dict[str, dict]:
@@ -44,12 +45,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = score_grid(read_stories(args.val)[: args.stories], args.part)
+    log = json.loads((LOGS / "stories.json").read_text())
     heads = sorted({int(key.split()[0]) for key in done})
     latents = sorted({int(key.split()[1]) for key in done})
     grid = {
         "model": find_source(TRAINED).geometry(Shape(), "mla_expanded").name,
         "stories": args.stories,
         "tokens": done[f"{heads[0]} {latents[0]}"]["tokens"],
+        "read_tokens": log["recipe"]["tokens"],
+        "text_tokens": log["text_tokens"],
         "heads": heads,
         "latents": latents,
         "nats_per_token": [

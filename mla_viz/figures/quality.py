@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 from mla_viz.findings.family import LOSS, Family, Member
+from mla_viz.findings.prompts import CHANCE
 from mla_viz.findings.scores import LossGrid
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.words import kib_text, loss_text, mega_text, share_text
@@ -99,7 +100,8 @@ def _hover(member: Member) -> str:
         f"{loss_text(member.mean('bits_per_byte'))} bits/byte",
         f"repeated pairs {loss_text(member.mean('repeated'))},"
         f" new ones {loss_text(member.mean('novel'))}",
-        f"name recall {share_text(member.mean('name_recall'))}",
+        f"name recall {share_text(member.mean('name_recall'), member.recall_error)},"
+        f" chance {share_text(CHANCE)}",
         f"{member.cache_elems} elements cached a token and layer,"
         f" {kib_text(member.cache_bytes(256))} KiB at 256 tokens in float16",
         f"{member.params:,} parameters",

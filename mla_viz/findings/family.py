@@ -13,11 +13,11 @@ from mla_viz.config import ModelGeometry, geometry_from
 from mla_viz.cost import cache_elems, model_flops, model_params
 from mla_viz.mechanisms.table import mechanism_of, model_label
 from mla_viz.shipped import member_weights, shipped
-from mla_viz.words import loss_text
+from mla_viz.words import loss_text, signed_text
 
 FAMILY_FILE = "family.json"
 LOSS = "nats_per_token"
-ONE_SEED_NOISE = 0.02  # nats per token by which a second training of the same model may differ
+TOLD_APART = 0.04  # nats per token past which two models of one training each differ measurably
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class SeedScore:
     """One training of a member, scored in float16 as it would be shipped.
 
     Losses in nats per token; `content_keys` and `values` are mean linear CKA of heads, the former
-    None where it was not measured.
+    None where it was not measured. `recall_by_prompt` is the share right at each prompt, where it
+    was kept; its mean is `name_recall`.
     """
 
     seed: int
@@ -36,6 +37,7 @@ class SeedScore:
     name_recall: float
     content_keys: float | None
     values: float
+    recall_by_prompt: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,17 @@ class Member:
         return stdev(values) if len(values) > 1 else None
 
     @property
+    def recall_error(self) -> float | None:
+        """Standard error of the name recall over its prompts, which stand for all stories."""
+        kept = [run.recall_by_prompt for run in self.runs if run.recall_by_prompt]
+        shares = [fmean(shares) for shares in zip(*kept, strict=True)]
+        return stdev(shares) / len(shares) ** 0.5 if shares else None
+
+    @property
     def half_width(self) -> float:
-        """Spread of the loss over the seeds; with one seed, what a second one may change."""
+        """Spread of the loss over the seeds; with one seed, half of what tells two models apart."""
         spread = self.std(LOSS)
-        return ONE_SEED_NOISE if spread is None else spread
+        return TOLD_APART / 2 if spread is None else spread
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -118,7 +127,7 @@ class Difference:
     def __str__(self) -> str:
         """`0.12 nats/token more`, or that there is no measurable difference."""
         if not self.measurable:
-            return f"no measurable difference ({self.mean:+.3f} nats/token)"
+            return f"no measurable difference ({signed_text(self.mean, 3)} nats/token)"
         return f"{loss_text(abs(self.mean), 2)} nats/token {'more' if self.mean > 0 else 'less'}"
 
 
@@ -144,17 +153,24 @@ class Trial:
 class Family:
     """All members, the trials before them, and the members with one feed-forward for all.
 
-    `planned` counts the members there will be once all are trained.
+    `planned` counts the members there will be once all are trained. Every member reads `tokens`
+    tokens, every trial `trial_tokens`, of a text of `text_tokens`.
     """
 
     tokens: int
     trial_tokens: int
+    text_tokens: int
     planned: int
     stories: int
     scored_tokens: int
     members: tuple[Member, ...]
     swapped: tuple[Member, ...]
     trials: tuple[Trial, ...]
+
+    @property
+    def passes(self) -> float:
+        """How many times a member's training goes over the text."""
+        return self.tokens / self.text_tokens
 
     def pareto_edge(self) -> list[Member]:
         """The members that no other beats with as little cache, from the least cache up."""
@@ -197,6 +213,7 @@ def load_family() -> Family:
     return Family(
         tokens=record["tokens"],
         trial_tokens=record["trial_tokens"],
+        text_tokens=record["text_tokens"],
         planned=record["planned"],
         stories=record["stories"],
         scored_tokens=record["scored_tokens"],
@@ -208,5 +225,10 @@ def load_family() -> Family:
 
 def _member(record: dict[str, Any]) -> Member:
     geometry = geometry_from(record["geometry"])
-    runs = tuple(SeedScore(**run) for run in record["runs"])
+    runs = tuple(map(_seed_score, record["runs"]))
     return Member(geometry.name, model_label(geometry), geometry, record["lr_scale"], runs)
+
+
+def _seed_score(record: dict[str, Any]) -> SeedScore:
+    by_prompt = record.get("recall_by_prompt")
+    return SeedScore(**record | {"recall_by_prompt": by_prompt and tuple(by_prompt)})

@@ -28,15 +28,23 @@ class Score:
 class LossGrid:
     """Validation loss of the slider-following model at every setting.
 
-    nats_per_token has a row per entry of heads and a column per entry of latents.
+    nats_per_token has a row per entry of heads and a column per entry of latents. The model read
+    `read_tokens` tokens of a text of `text_tokens`; `tokens` are those it is scored on.
     """
 
     model: str
     stories: int
     tokens: int
+    read_tokens: int
+    text_tokens: int
     heads: list[int]
     latents: list[int]
     nats_per_token: list[list[float]]
+
+    @property
+    def passes(self) -> float:
+        """How many times the training went over the text."""
+        return self.read_tokens / self.text_tokens
 
     def loss(self, heads: int, latent: int) -> float:
         """Nats per token at one setting."""

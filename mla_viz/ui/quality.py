@@ -10,7 +10,9 @@ import streamlit as st
 from mla_viz.figures.quality import family_figure, likeness_figure
 from mla_viz.figures.table import table_html
 from mla_viz.findings.claims.rules import mla_gains
-from mla_viz.findings.family import LOSS, ONE_SEED_NOISE, Family, Member, difference
+from mla_viz.findings.family import LOSS, TOLD_APART, Family, Member, difference
+from mla_viz.findings.prompts import CHANCE, NAMES, PROMPTS
+from mla_viz.findings.scores import load_grid
 from mla_viz.model.sources import TRAINED, find_source
 from mla_viz.published.catalog import ABLATIONS, Ablation
 from mla_viz.run.decode import bill_of
@@ -18,7 +20,14 @@ from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
 from mla_viz.serving.pool import POLL_SECONDS, WorkerLost
 from mla_viz.ui.loss_map import PLAIN, loss_map
 from mla_viz.ui.server import workers
-from mla_viz.words import kib_text, loss_text, mega_text, share_text
+from mla_viz.words import (
+    kib_text,
+    loss_text,
+    mega_text,
+    number_text,
+    share_text,
+    signed_text,
+)
 
 
 def is_dark() -> bool:
@@ -31,8 +40,8 @@ def seeds_words(family: Family) -> str:
     counts = sorted({len(member.runs) for member in family.members})
     if counts == [1]:
         return (
-            f"Every point is one training. Its bar, {ONE_SEED_NOISE} nats up and down, is what a"
-            " second one is taken to change: where bars overlap, two models are not told apart."
+            f"Every point is one training. Two of them are told apart past {TOLD_APART} nats: its"
+            f" bar is half of that up and half down, and where bars overlap they are not."
         )
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"Every point is the mean of {span} trainings, with their standard deviation as a bar."
@@ -73,14 +82,21 @@ def findings(family: Family) -> Iterator[str]:
         )
     repeated, novel = (worst.mean(kind) - best.mean(kind) for kind in ("repeated", "novel"))
     yield (
-        f"**Where it is lost**: {worst.label} against {best.label}, {repeated:+.2f} nats/token on"
-        f" pairs of tokens that the story had before, {novel:+.2f} on new ones."
+        f"**Where it is lost**: {worst.label} against {best.label}, {signed_text(repeated, 2)}"
+        " nats/token on pairs of tokens that the story had before,"
+        f" {signed_text(novel, 2)} on new ones."
     )
 
 
 def figures(family: Family) -> None:
     """The table behind the chart."""
     st.html(table_html(_table(family.members)))
+    st.caption(
+        f"Name recall: {len(PROMPTS)} beginnings of stories, each with {len(NAMES)} names in turn;"
+        f" which of them does the model find likeliest where one must follow? {share_text(CHANCE)}"
+        f" is chance. ± is one standard error over the {len(PROMPTS)} beginnings: their prompts"
+        " share a story, so they do not count as single ones."
+    )
 
 
 def _table(members: tuple[Member, ...]) -> list[dict[str, str]]:
@@ -103,7 +119,9 @@ def _table_row(m: Member) -> dict[str, str]:
         "bits/byte": loss_text(m.mean("bits_per_byte")),
         "repeated pairs": loss_text(m.mean("repeated")),
         "new pairs": loss_text(m.mean("novel")),
-        "name recall": share_text(m.mean("name_recall")),
+        f"name recall (chance {share_text(CHANCE)})": share_text(
+            m.mean("name_recall"), m.recall_error
+        ),
         "parameters": f"{m.params:,}",
         "MFLOP, last token": mega_text(m.flops(m.geometry.context)),
         "seeds": f"{len(m.runs)}",
@@ -112,9 +130,11 @@ def _table_row(m: Member) -> dict[str, str]:
 
 def slider_map(_: Family) -> None:
     """Loss of the model that follows the sliders, at every setting of them."""
+    grid = load_grid()
     st.caption(
         "One more model, that of the Decode page: it works at every setting of its sliders, and"
-        " this is its loss at each. The frame marks where the page starts."
+        f" this is its loss at each. It read {grid.read_tokens / 1e6:.0f}M tokens,"
+        f" {number_text(grid.passes)} passes over the text. The frame marks where the page starts."
     )
     start = find_source(TRAINED).start
     loss_map(start["heads"], start["latent"])
@@ -223,8 +243,9 @@ def protocol(family: Family) -> None:
         f" {mha.geometry.attention.d_model}, a context of {mha.geometry.context} tokens and"
         f" {mha.params / 1e6:.2f}M parameters (the feed-forward width makes up for what attention"
         f" saves, within 0.5 %), and read the same {family.tokens / 1e6:.0f}M tokens in the same"
-        f" order. Scores are taken from the float16 weights on {family.stories} held-out stories"
-        f" ({family.scored_tokens:,} tokens)."
+        f" order, {number_text(family.passes)} passes over a text of"
+        f" {mega_text(family.text_tokens)}M. Scores are taken from the float16 weights on"
+        f" {family.stories} held-out stories ({family.scored_tokens:,} tokens)."
     )
     st.markdown("**Trials before it**, a quarter of the tokens each, one seed:")
     trials = [
@@ -244,7 +265,7 @@ def protocol(family: Family) -> None:
         st.markdown(
             "The difference of two single trainings of one model thus has a standard deviation of"
             f" up to {loss_text(2**0.5 * spread)}; here two models are told apart past"
-            f" {2 * ONE_SEED_NOISE}."
+            f" {TOLD_APART}."
         )
     if family.swapped:
         st.markdown(

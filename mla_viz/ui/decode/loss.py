@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from mla_viz.findings.family import ONE_SEED_NOISE
+from mla_viz.findings.family import TOLD_APART
 from mla_viz.findings.scores import load_grid
 from mla_viz.model.sources import TRAINED
 from mla_viz.run.settings import Settings
@@ -27,6 +27,6 @@ def loss_section(settings: Settings) -> None:
             f"**{loss_text(here)} nats/token** at {settings.heads} heads and latent dim"
             f" {settings.latent}; {loss_text(full)} at the full size. Measured on {grid.stories}"
             f" held-out stories ({grid.tokens:,} tokens) with these very weights, one training run:"
-            f" differences under {ONE_SEED_NOISE} mean nothing."
+            f" differences under {TOLD_APART} mean nothing."
         )
         loss_map(settings.heads, settings.latent)
