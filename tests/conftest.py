@@ -130,7 +130,8 @@ def small_family(data_folder):
         for name, losses in (("mla-8", (3.2, 3.4, 3.6)), ("mha", (3.0, 3.1, 3.2)))
         for seed, nats in enumerate(losses)
     ]
-    results = {"tokens": 100, "trial_tokens": 25, "planned": 5, "stories": 2, "scored_tokens": 50}
+    results = {"tokens": 100, "trial_tokens": 25, "text_tokens": 40}
+    results |= {"planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}
     (data_folder / "family.json").unlink()
     (data_folder / "family.json").write_text(json.dumps(results))
