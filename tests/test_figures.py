@@ -130,7 +130,7 @@ def test_a_point_tells_all_its_figures():
         "2.450 ± 0.071 nats/token",
         f"{2.45 / 4:.3f} bits/byte",
         "repeated pairs 1.960, new ones 2.940",
-        f"name recall {24.5:.0f}%",
+        f"name recall {24.5:.0f}% ± 10, chance 10%",
         "12 elements cached a token and layer, 12 KiB at 256 tokens in float16",
         f"{2048 * 32 + 2 * layer + 32:,} parameters",
         f"{2 * (2 * flops + 32 * 2048) / 1e6:.2f} MFLOP for the last token",

@@ -34,7 +34,7 @@ def chart(app):
     [
         (
             (1, 1),
-            "Every point is one training. Two of them are told apart past 0.04 nats: its bar is",
+            "Every point is one training, its bar 0.02 nats up and down. Models within 0.04 nats,",
         ),
         ((2, 2), "Every point is the mean of 2 trainings, with their standard deviation as a bar."),
         ((1, 3), "Every point is the mean of 1 to 3 trainings, with"),
@@ -197,6 +197,15 @@ def test_the_protocol_leaves_out_what_was_not_done():
     app = section(sections.protocol, bare)
     assert len(bodies(app)) == 1
     assert len(said(app)) == 2
+
+
+def test_swaps_without_shares_by_prompt_say_where_their_spread_is_to_be_taken_from():
+    swapped = tuple(
+        replace(m, runs=tuple(replace(run, recall_by_prompt=None) for run in m.runs))
+        for m in FAMILY.swapped
+    )
+    *_, title = said(section(sections.protocol, replace(FAMILY, swapped=swapped)))
+    assert title.endswith("standard error is likely that of the members, 10 to 10 points.")
 
 
 def test_trials_are_compared_on_the_seeds_that_all_have():

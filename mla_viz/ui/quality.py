@@ -40,8 +40,8 @@ def seeds_words(family: Family) -> str:
     counts = sorted({len(member.runs) for member in family.members})
     if counts == [1]:
         return (
-            f"Every point is one training. Two of them are told apart past {TOLD_APART} nats: its"
-            f" bar is half of that up and half down, and where bars overlap they are not."
+            f"Every point is one training, its bar {TOLD_APART / 2} nats up and down. Models within"
+            f" {TOLD_APART} nats, whose bars overlap, are not told apart."
         )
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"Every point is the mean of {span} trainings, with their standard deviation as a bar."
@@ -271,9 +271,20 @@ def protocol(family: Family) -> None:
         st.markdown(
             f"**Attention swapped and nothing else changed**: the feed-forward of MHA for all,"
             f" {family.trial_tokens / 1e6:.0f}M tokens, one seed; {len(family.swapped)} of"
-            f" {family.planned} models."
+            f" {family.planned} models.{_recall_spread(family)}"
         )
         st.html(table_html(_table(family.swapped)))
+
+
+def _recall_spread(family: Family) -> str:
+    """What to take for the spread of name recall where no prompt's share was kept."""
+    errors = [100 * m.recall_error for m in family.members if m.recall_error is not None]
+    if not errors or all(m.recall_error for m in family.swapped):
+        return ""
+    return (
+        " Their name recall was kept only as a whole; its standard error is likely that of the"
+        f" members, {min(errors):.0f} to {max(errors):.0f} points."
+    )
 
 
 def _repeated(trials: dict[str, dict[int, float]]) -> list[dict[str, str]]:
