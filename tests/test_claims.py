@@ -5,7 +5,7 @@ import re
 import tomllib
 from dataclasses import asdict, fields, replace
 from functools import cache
-from math import log2
+from math import ceil, log2
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -255,6 +255,26 @@ def test_every_figure_is_the_one_reckoned_by_hand(place, inputs):
     for name, expected in ASIDES[place].items():
         words = isinstance(expected, str)
         assert found[name] == (expected if words else pytest.approx(expected, rel=1e-9)), name
+
+
+def as_python(formula):
+    """A formula as an expression, or None where it needs words."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", formula).replace("·", "*").replace("^", "**")
+    text = re.sub("⌈(.+)⌉", r"ceil(\1)", text)
+    names = set(re.findall(r"[A-Za-z_]+", text)) - {"ceil"}
+    return text if names <= set(asdict(Inputs())) and "," not in text else None
+
+
+@pytest.mark.parametrize("inputs", [SMALL, WIDE])
+def test_a_formula_that_needs_no_words_gives_the_value(inputs):
+    formulas = {name: as_python(claim.formula) for name, claim in judged(inputs).items()}
+    counted = {name: text for name, text in formulas.items() if text}
+    assert len(counted) > len(RULES) / 2
+    for name, text in counted.items():
+        expected = judged(inputs)[name].value
+        if expected is not None:
+            found = eval(text, {"ceil": ceil}, asdict(inputs))
+            assert found == pytest.approx(expected, rel=1e-9), name
 
 
 def test_the_start_is_deepseek_v3_with_a_cache_of_16_bits():
