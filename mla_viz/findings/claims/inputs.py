@@ -1,6 +1,7 @@
 """What a reader may change before the claims are judged: dims, bits, tokens, GPUs."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from mla_viz.config import GQAGeometry, MLAGeometry, check_int
 from mla_viz.cost import cache_elems
@@ -38,13 +39,13 @@ class Inputs:
             raise ValueError(f"v_head_dim: expected an even number, got {self.v_head_dim}")
         _ = self.mla
 
-    @property
+    @cached_property
     def mla(self) -> MLAGeometry:
         """The MLA layer."""
         dims = (self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim, self.kv_lora_rank)
         return MLAGeometry(self.d_model, self.n_heads, *dims, self.q_lora_rank or None)
 
-    @property
+    @cached_property
     def mha(self) -> GQAGeometry:
         """Plain MHA with as many heads of v_head_dim."""
         return GQAGeometry(self.d_model, self.n_heads, self.n_heads, self.v_head_dim)
@@ -54,12 +55,12 @@ class Inputs:
         """Weights of MHA whose heads together are as wide as the model: four square matrices."""
         return 4 * self.d_model * self.d_model
 
-    @property
+    @cached_property
     def latent_elems(self) -> int:
         """What MLA caches for a token and layer."""
         return cache_elems("mla_absorbed", self.mla)
 
-    @property
+    @cached_property
     def plain_elems(self) -> int:
         """What plain MHA of the same heads caches for a token and layer."""
         return cache_elems("mha", self.mha)
