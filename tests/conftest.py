@@ -134,5 +134,5 @@ def small_family(data_folder):
     results |= {"planned": 5, "stories": 2, "scored_tokens": 50}
     results |= {"members": records, "swapped": records[:1], "trials": trials}
     (data_folder / "family.json").unlink()
-    (data_folder / "family.json").write_text(json.dumps(results))
+    (data_folder / "family.json").write_text(json.dumps(results), encoding="utf-8")
     return modules

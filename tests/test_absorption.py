@@ -218,7 +218,7 @@ def test_flops_have_three_digits_and_the_unit_that_fits(flops, text):
 
 def test_a_line_of_code_is_found_where_it_stands():
     file = "mla_viz/ui/absorption/stages.py"
-    first, *_ = (stages.ROOT / file).read_text().splitlines()
+    first, *_ = (stages.ROOT / file).read_text(encoding="utf-8").splitlines()
     assert code_line(file, first) == 1
     with pytest.raises(ValueError, match="is not in list"):
         code_line(file, "no such line")

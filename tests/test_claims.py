@@ -227,7 +227,7 @@ ASIDES = (
 )
 
 
-PROSE = tomllib.loads(shipped("claims.toml").read_text())["claim"]
+PROSE = tomllib.loads(shipped("claims.toml").read_text(encoding="utf-8"))["claim"]
 
 
 @cache

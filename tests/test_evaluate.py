@@ -75,7 +75,7 @@ def test_two_stories_by_hand(tiny_trained):
 def test_mechanisms_and_compression_do_not_change_the_score(tmp_path):
     text = f"{STORY}\n{END_OF_TEXT}\n{STORY * 30}\n"
     plain, packed = tmp_path / "a.txt", tmp_path / "a.txt.gz"
-    plain.write_text(text)
+    plain.write_text(text, encoding="utf-8")
     packed.write_bytes(gzip.compress(text.encode()))
     scores = [
         evaluate(plain, heads=3, latent=10, mechanism="mla_absorbed"),
@@ -88,7 +88,7 @@ def test_mechanisms_and_compression_do_not_change_the_score(tmp_path):
 @pytest.mark.usefixtures("tiny_trained")
 def test_a_setting_is_the_whole_model_where_it_is_left_out(tmp_path):
     file = tmp_path / "text.txt"
-    file.write_text(STORY)
+    file.write_text(STORY, encoding="utf-8")
     for asked, sizes in (
         ({}, (8, 64)),
         ({"heads": 3}, (3, 64)),
@@ -119,7 +119,7 @@ def test_a_setting_is_the_whole_model_where_it_is_left_out(tmp_path):
 )
 def test_a_member_cannot_be_cut(tmp_path, source, asked, words):
     file = tmp_path / "text.txt"
-    file.write_text(STORY)
+    file.write_text(STORY, encoding="utf-8")
     assert evaluate(file, source, heads=4).tokens > 0
     with pytest.raises(ValueError, match=words):
         evaluate(file, source, **asked)

@@ -75,7 +75,7 @@ def test_the_file_says_all_that_the_family_knows(data_folder):
         assert member.pop("name") == member["geometry"]["name"]
         del member["label"]
     (data_folder / "family.json").unlink()
-    (data_folder / "family.json").write_text(json.dumps(record))
+    (data_folder / "family.json").write_text(json.dumps(record), encoding="utf-8")
     assert load_family.__wrapped__() == FAMILY
 
 
@@ -212,7 +212,7 @@ def test_settings_that_a_member_has_not(small_family):
 def test_evaluate_takes_members(small_family, tmp_path):
     assert small_family
     text = tmp_path / "text.txt"
-    text.write_text("The cat sat. The cat ran.\n<|endoftext|>\nA dog.")
+    text.write_text("The cat sat. The cat ran.\n<|endoftext|>\nA dog.", encoding="utf-8")
     weights = load_weights(member_weights("gqa-2"))
     expected = score_stories(
         weights, "gqa", ["The cat sat. The cat ran.", "A dog."], stories_tokenizer()

@@ -35,7 +35,7 @@ def logs(tmp_path, monkeypatch):
             "text_tokens": 7,
             "likeness": likeness,
         }
-        run.log.write_text(json.dumps(record))
+        run.log.write_text(json.dumps(record), encoding="utf-8")
 
     return finish
 
@@ -108,7 +108,7 @@ def test_collecting_takes_what_has_finished(logs, tmp_path):
     finish_trials(logs, {})
     logs(next(iter(member_runs("member", 0))), 2.4)
     collect.main()
-    record = json.loads((tmp_path / "family.json").read_text())
+    record = json.loads((tmp_path / "family.json").read_text(encoding="utf-8"))
     (member,) = record["members"]
     assert member["geometry"]["name"] == "mha"
     (run,) = member["runs"]
@@ -128,7 +128,7 @@ def test_another_seed_counts_once_all_members_have_it(logs, tmp_path):
     for finish, losses in ((lambda: None, [2.4]), (lambda: logs(last, 2.6), [2.4, 2.5])):
         finish()
         collect.main()
-        members = json.loads((tmp_path / "family.json").read_text())["members"]
+        members = json.loads((tmp_path / "family.json").read_text(encoding="utf-8"))["members"]
         assert [run["nats_per_token"] for run in members[0]["runs"]] == losses
         assert {len(member["runs"]) for member in members} == {len(losses)}
 
@@ -148,7 +148,7 @@ def test_likeness_is_measured_again_where_weights_are_left(logs, tmp_path, monke
     (tmp_path / "val.txt").write_text("A cat.")
     monkeypatch.setattr("sys.argv", ["likeness", "--val", str(tmp_path / "val.txt")])
     again.main()
-    found = {run: json.loads(run.log.read_text()) for run in (shipped_run, kept, gone, other_seed)}
+    found = {run: json.loads(run.log.read_text(encoding="utf-8")) for run in (shipped_run, kept, gone, other_seed)}
     alike = [log["likeness"].get("of") for log in found.values()]
     assert alike == [[file.name, "A cat."] for file in files[:2]] + [None, None]
     assert {log["score"]["nats_per_token"] for log in found.values()} == {2.4}

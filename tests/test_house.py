@@ -1,5 +1,6 @@
 """The README and the import contract hold."""
 
+import ast
 import json
 import re
 import subprocess
@@ -15,12 +16,13 @@ from mla_viz.findings.scores import load_grid
 from mla_viz.words import share_text
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-FAMILY_DOC = (ROOT / "docs" / "family.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FAMILY_DOC = (ROOT / "docs" / "family.md").read_text(encoding="utf-8")
 
 
 def test_every_path_of_the_tree_exists_and_none_is_missing():
-    section = (ROOT / "CONTRIBUTING.md").read_text().split("## The rooms")[1].split("##")[0]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("## The rooms")[1].split("##")[0]
     named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
     assert {p for p in named if not (ROOT / p).exists()} == set()
     modules = {
@@ -33,7 +35,7 @@ def test_every_path_of_the_tree_exists_and_none_is_missing():
 
 def test_every_link_of_the_documents_leads_somewhere():
     for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text()):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text(encoding="utf-8")):
             assert (file.parent / target).exists(), (file.name, target)
 
 
@@ -41,9 +43,18 @@ def test_the_readme_stays_short():
     assert README.count("\n") < 120
 
 
+def test_no_text_is_read_or_written_in_the_encoding_of_the_place():
+    rooms = ("mla_viz", "pages", "tests", "train")
+    for file in (file for room in rooms for file in (ROOT / room).rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_bytes())):
+            said = [keyword.arg for keyword in getattr(call, "keywords", ())]
+            if getattr(getattr(call, "func", None), "attr", "") in ("read_text", "write_text"):
+                assert "encoding" in said, f"{file.relative_to(ROOT)}:{call.lineno}"
+
+
 def test_imports_run_one_way():
     lint = Path(sys.executable).parent / "lint-imports"
-    result = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run([lint], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stdout
 
 
@@ -55,8 +66,9 @@ def test_the_readme_numbers_of_the_example_are_true():
 
 
 def test_the_readme_commands_are_the_makefile_targets():
-    makefile = (ROOT / "Makefile").read_text()
-    documents = [README, *(file.read_text() for file in (ROOT / "docs").glob("*.md"))]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    texts = (file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md"))
+    documents = [README, *texts]
     for target in re.findall(r"^    make (\w+)", "\n".join(documents), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
@@ -76,15 +88,15 @@ def test_the_printed_scores_of_the_family_are_the_committed_ones():
     [("family", load_family(), "family/member-mha-seed0"), ("sliders", load_grid(), "stories")],
 )
 def test_the_printed_passes_over_the_text_are_those_of_the_training(document, read, log):
-    logged = json.loads((ROOT / "train" / "logs" / f"{log}.json").read_text())
+    logged = json.loads((ROOT / "train" / "logs" / f"{log}.json").read_text(encoding="utf-8"))
     tokens, passes = logged["text_tokens"], logged["recipe"]["tokens"] / logged["text_tokens"]
     assert (read.text_tokens, read.passes) == (tokens, passes)
-    text = " ".join((ROOT / "docs" / f"{document}.md").read_text().split())
+    text = " ".join((ROOT / "docs" / f"{document}.md").read_text(encoding="utf-8").split())
     assert f"{passes:.2f} passes over a text of {tokens / 1e6:.2f}M" in text
 
 
 def test_the_printed_map_is_the_committed_one():
-    text = (ROOT / "docs" / "sliders.md").read_text()
+    text = (ROOT / "docs" / "sliders.md").read_text(encoding="utf-8")
     latents = [int(n) for n in re.search(r"heads \\ latent dim \|(.+)\|\n", text)[1].split("|")]
     grid = load_grid()
     for heads in (1, 2, 4, 8):

@@ -16,7 +16,7 @@ from mla_viz.run.decode import decode
 from mla_viz.run.trace import DIFFERENCES, AttentionRows
 from tests import golden
 
-WRITTEN = json.loads((golden.FOLDER / "golden.json").read_text())
+WRITTEN = json.loads((golden.FOLDER / "golden.json").read_text(encoding="utf-8"))
 DTYPES = {"f64": "<f8", "f32": "<f4", "i32": "<i4", "u8": "<u1"}
 
 
@@ -52,7 +52,7 @@ def test_the_golden_bytes_are_packed_as_they_were(name):
 
 
 def test_the_types_of_the_javascript_are_those_of_the_layout():
-    kept = (PLAYER / "src" / "layout.d.ts").read_text()
+    kept = (PLAYER / "src" / "layout.d.ts").read_text(encoding="utf-8")
     assert layout.typescript() + "\n" == kept, "python -m mla_viz.player.layout prints them"
 
 

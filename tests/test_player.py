@@ -13,7 +13,7 @@ NODE = compute_driver_executable()[0]
 
 def node(*arguments, text=None):
     command = [NODE, *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_the_javascript_passes_its_own_tests():
@@ -23,7 +23,7 @@ def test_the_javascript_passes_its_own_tests():
 
 def written(tmp_path, **modules):
     for name, text in modules.items():
-        (tmp_path / f"{name}.js").write_text(text)
+        (tmp_path / f"{name}.js").write_text(text, encoding="utf-8")
     return tmp_path
 
 

@@ -312,14 +312,14 @@ def children(parent):
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            if file.read_text().rpartition(")")[2].split()[1] == str(parent):
+            if file.read_text(encoding="utf-8").rpartition(")")[2].split()[1] == str(parent):
                 found.append(int(file.parent.name))
     return found
 
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 

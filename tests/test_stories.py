@@ -24,7 +24,7 @@ def test_gzipped_text(tmp_path):
 
 def test_one_story_without_separator(tmp_path):
     file = tmp_path / "one.txt"
-    file.write_text("Only one.")
+    file.write_text("Only one.", encoding="utf-8")
     assert read_stories(file) == ["Only one."]
 
 
@@ -37,7 +37,7 @@ def test_windows_line_ends(tmp_path):
 @pytest.mark.parametrize("text", ["", " \n\t", "<|endoftext|>\n<|endoftext|>\n"])
 def test_no_story_is_refused(tmp_path, text):
     file = tmp_path / "empty.txt"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="expected at least one story, got none in .*empty.txt"):
         read_stories(file)
 

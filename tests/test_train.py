@@ -31,7 +31,7 @@ def text(tmp_path):
         for _ in range(60)
     ]
     file = tmp_path / "stories.txt"
-    file.write_text("\n<|endoftext|>\n".join(stories))
+    file.write_text("\n<|endoftext|>\n".join(stories), encoding="utf-8")
     return file
 
 
@@ -192,7 +192,7 @@ def test_a_few_steps_lower_the_loss_at_every_size(text, workplace):
     training.run()
     after = [train_run.quick_loss(training.model, training.val, *size) for size in sizes]
     assert all(new < old - 0.2 for new, old in zip(after, before, strict=True))
-    log = json.loads((workplace / "logs" / "t.json").read_text())
+    log = json.loads((workplace / "logs" / "t.json").read_text(encoding="utf-8"))
     assert log["recipe"]["seed"] == 0
     assert log["course"][-1]["tokens"] == made.tokens
 
@@ -225,7 +225,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_stopped(text, workplace, monke
     for name, tensor in straight.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
     courses = [
-        json.loads((workplace / "logs" / f"{name}.json").read_text())["course"]
+        json.loads((workplace / "logs" / f"{name}.json").read_text(encoding="utf-8"))["course"]
         for name in ("straight", "stopped")
     ]
     without_clock = [[r | {"seconds": 0} for r in course] for course in courses]

@@ -37,7 +37,7 @@ def counted_seeds() -> list[int]:
 
 def seed_record(run: Run) -> dict[str, Any]:
     """How one training scored."""
-    log = json.loads(run.log.read_text())
+    log = json.loads(run.log.read_text(encoding="utf-8"))
     score = {name: value for name, value in log["score"].items() if name != "tokens"}
     recall = {name: log.get(name) for name in ("name_recall", "recall_by_prompt")}
     alike = {name: log["likeness"].get(name) for name in ("content_keys", "values")}
@@ -73,7 +73,7 @@ def trial_records() -> list[dict[str, Any]]:
 
 def texts() -> dict[str, int]:
     """How much text is read and how much scored, as the first finished member tells it."""
-    logs = (json.loads(run.log.read_text()) for run in member_runs("member", 0) if run.score)
+    logs = (json.loads(run.log.read_text(encoding="utf-8")) for run in member_runs("member", 0) if run.score)
     log = next(logs)
     return {
         "text_tokens": log["text_tokens"],

@@ -110,7 +110,7 @@ class Run:
     @property
     def score(self) -> float | None:
         """Nats per token on the validation stories once it has finished."""
-        log = json.loads(self.log.read_text()) if self.log.exists() else {}
+        log = json.loads(self.log.read_text(encoding="utf-8")) if self.log.exists() else {}
         return log.get("score", {}).get("nats_per_token")
 
 
@@ -194,7 +194,7 @@ def train(run: Run, text: Path, val: Path, device: str) -> None:
         "recall_by_prompt": recall,
         "likeness": likeness(weights, stories),
     }
-    write_json(run.log, json.loads(run.log.read_text()) | measured)
+    write_json(run.log, json.loads(run.log.read_text(encoding="utf-8")) | measured)
     run.weights.with_suffix(".pt").unlink()
 
 

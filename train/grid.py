@@ -22,7 +22,7 @@ from train.run import LOGS
 
 def score_grid(stories: list[str], part: Path) -> dict[str, dict]:
     """Score every (heads, latent), keeping what was done in `part`."""
-    done = json.loads(part.read_text()) if part.exists() else {}
+    done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else {}
     source = find_source(TRAINED)
     heads_dial, latent_dial = source.dials["heads"], source.dials["latent"]
     for heads in range(heads_dial.low, heads_dial.high + 1):
@@ -31,7 +31,7 @@ def score_grid(stories: list[str], part: Path) -> dict[str, dict]:
                 weights = source.load(source.geometry(Shape(heads, latent), "mla_expanded"), 0)
                 score = score_stories(weights, "mla_expanded", stories, source.tokenizer())
                 done[f"{heads} {latent}"] = asdict(score)
-        part.write_text(json.dumps(done))
+        part.write_text(json.dumps(done), encoding="utf-8")
         print(f"{heads} heads done", flush=True)
     return done
 
@@ -45,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = score_grid(read_stories(args.val)[: args.stories], args.part)
-    log = json.loads((LOGS / "stories.json").read_text())
+    log = json.loads((LOGS / "stories.json").read_text(encoding="utf-8"))
     heads = sorted({int(key.split()[0]) for key in done})
     latents = sorted({int(key.split()[1]) for key in done})
     grid = {
@@ -60,7 +60,7 @@ def main() -> None:
             [round(done[f"{n} {r}"]["nats_per_token"], 4) for r in latents] for n in heads
         ],
     }
-    shipped(GRID_FILE).write_text(json.dumps(grid) + "\n")
+    shipped(GRID_FILE).write_text(json.dumps(grid) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

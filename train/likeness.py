@@ -36,7 +36,7 @@ def main() -> None:
     stories = read_stories(parser.parse_args().val)
     for run, file in measurable():
         found = likeness(load_weights(file), stories)
-        write_json(run.log, json.loads(run.log.read_text()) | {"likeness": found})
+        write_json(run.log, json.loads(run.log.read_text(encoding="utf-8")) | {"likeness": found})
         print(run.name, found)
 
 

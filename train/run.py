@@ -108,7 +108,7 @@ def quick_loss(model: TrainableModel, tokens: Tensor, *size: int) -> float:
 def write_json(file: Path, record: object) -> None:
     """Write a committed log, its folder made where missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 class Training:

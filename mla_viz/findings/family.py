@@ -209,7 +209,7 @@ class Family:
 @cache
 def load_family() -> Family:
     """The committed results, read once."""
-    record = json.loads(shipped(FAMILY_FILE).read_text())
+    record = json.loads(shipped(FAMILY_FILE).read_text(encoding="utf-8"))
     return Family(
         tokens=record["tokens"],
         trial_tokens=record["trial_tokens"],

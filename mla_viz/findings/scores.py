@@ -54,4 +54,4 @@ class LossGrid:
 @cache
 def load_grid() -> LossGrid:
     """The grid of the shipped weights, read once."""
-    return LossGrid(**json.loads(shipped(GRID_FILE).read_text()))
+    return LossGrid(**json.loads(shipped(GRID_FILE).read_text(encoding="utf-8")))

@@ -34,7 +34,7 @@ def _joined(name: str, folder: Path, trail: tuple[str, ...], exports: dict[str, 
     file = folder / f"{name}.js"
     if not file.exists():
         raise ValueError(f"{' -> '.join([*trail, name])}: expected a file {file.name}")
-    source = COMMENT.sub("", file.read_text())
+    source = COMMENT.sub("", file.read_text(encoding="utf-8"))
     before = ""
     for names, other in IMPORT.findall(source):
         before += _joined(other, folder, (*trail, name), exports)

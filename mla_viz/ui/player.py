@@ -8,9 +8,9 @@ from mla_viz.player.bundle import FOLDER, bundle
 
 _component = st.components.v2.component(
     "mla_viz_player",
-    html=(FOLDER / "player.html").read_text(),
-    css=(FOLDER / "player.css").read_text(),
-    js=bundle() + Path(__file__).with_name("player_adapter.js").read_text(),
+    html=(FOLDER / "player.html").read_text(encoding="utf-8"),
+    css=(FOLDER / "player.css").read_text(encoding="utf-8"),
+    js=bundle() + Path(__file__).with_name("player_adapter.js").read_text(encoding="utf-8"),
 )
 
 

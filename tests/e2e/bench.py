@@ -129,7 +129,7 @@ def bench_first_paint(browser: Browser, url: str) -> None:
     """Our page on a warm server, and in turn with it a bare page of one component."""
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "app.py").write_text(BARE_PAGE)
+        (Path(folder) / "app.py").write_text(BARE_PAGE, encoding="utf-8")
         port = free_port()
         server = start_server(port, Path(folder))
         for _ in range(9):
@@ -166,7 +166,7 @@ def bench_pages(browser: Browser, url: str) -> None:
 
 def resident_mib(pid: int) -> float:
     """Memory of a process, as the kernel counts it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 

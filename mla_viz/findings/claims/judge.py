@@ -46,7 +46,7 @@ class Claim:
 
 @cache
 def _prose() -> list[dict[str, Any]]:
-    return tomllib.loads(shipped("claims.toml").read_text())["claim"]
+    return tomllib.loads(shipped("claims.toml").read_text(encoding="utf-8"))["claim"]
 
 
 def judge(inputs: Inputs) -> list[Claim]:

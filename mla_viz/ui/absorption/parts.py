@@ -17,7 +17,7 @@ from mla_viz.shipped import shipped
 @cache
 def prose() -> dict[str, Any]:
     """The page's texts, read once."""
-    return tomllib.loads(shipped("absorption.toml").read_text())
+    return tomllib.loads(shipped("absorption.toml").read_text(encoding="utf-8"))
 
 
 def ask(before: str) -> None:

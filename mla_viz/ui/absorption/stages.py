@@ -123,7 +123,7 @@ def code_line(file: str, code: str) -> int:
     Raises:
         ValueError: it stands there no more.
     """
-    lines = [line.strip() for line in (ROOT / file).read_text().splitlines()]
+    lines = [line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
     return lines.index(code) + 1
 
 
