@@ -1,9 +1,14 @@
 """Reading a text of stories: separators, gzip, and the words said where it cannot be read."""
 
+import contextlib
 import gzip
+import os
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from mla_viz.findings import stories
 from mla_viz.findings.stories import read_stories
 
 TEXT = "One day.\nThe end.\n<|endoftext|>\n\nA fox. 🦊\n<|endoftext|>\n<|endoftext|>\n  Last  \n"
@@ -28,10 +33,51 @@ def test_one_story_without_separator(tmp_path):
     assert read_stories(file) == ["Only one."]
 
 
-def test_windows_line_ends(tmp_path):
-    file = tmp_path / "crlf.txt"
-    file.write_bytes(b"One.\r\n<|endoftext|>\r\nTwo.\r\n<|endoftext|>\r\n")
-    assert read_stories(file) == ["One.", "Two."]
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_one_text_gives_the_same_stories_in_every_spelling(tmp_path, end, mark, packed):
+    file = tmp_path / ("stories.txt.gz" if packed else "stories.txt")
+    raw = (mark + TEXT.replace("\n", end)).encode()
+    file.write_bytes(gzip.compress(raw) if packed else raw)
+    assert read_stories(file) == STORIES
+
+
+def endless_file(_):
+    return Path("/dev/zero")
+
+
+def endless_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    Thread(target=pipe_words, args=(pipe,), daemon=True).start()
+    return pipe
+
+
+def pipe_words(pipe):
+    with contextlib.suppress(BrokenPipeError), pipe.open("wb") as end:
+        while True:
+            end.write(b"word " * 1000)
+
+
+def packed_zeros(tmp_path):
+    file = tmp_path / "zeros.gz"
+    file.write_bytes(gzip.compress(bytes(3 << 20)))
+    return file
+
+
+@pytest.mark.parametrize("endless", [endless_file, endless_pipe, packed_zeros])
+def test_a_text_without_end_is_refused(tmp_path, monkeypatch, endless):
+    monkeypatch.setattr(stories, "TEXT_BYTES", 2 << 20)
+    with pytest.raises(ValueError, match=r"^text: expected .*, got .* \(longer than 2 MiB\)$"):
+        read_stories(endless(tmp_path))
+
+
+def test_a_text_may_be_as_long_as_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(stories, "TEXT_BYTES", 8)
+    file = tmp_path / "eight.txt"
+    file.write_bytes(b"12345678")
+    assert read_stories(file) == ["12345678"]
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "<|endoftext|>\n<|endoftext|>\n"])
@@ -48,9 +94,10 @@ def test_a_missing_file_is_named(tmp_path, name):
         read_stories(tmp_path / name)
 
 
-def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected a readable UTF-8 file"):
-        read_stories(tmp_path)
+@pytest.mark.parametrize("path", [Path("/"), Path("a\0b")])
+def test_what_is_no_file_is_refused(path):
+    with pytest.raises(ValueError, match="^text: expected a readable UTF-8 file"):
+        read_stories(path)
 
 
 @pytest.mark.parametrize(
