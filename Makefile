@@ -1,4 +1,4 @@
-# make run | test | lint | bench | picture | train | family: each sets up what it needs first.
+# make run | test | lint | bench | picture | checksums | train | family: each sets up what it needs first.
 PYTHON ?= python3
 BIN := .venv/bin
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
@@ -6,7 +6,7 @@ export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 PLAYER := mla_viz/player
 NPM := $(shell which npm 2>/dev/null)
 
-.PHONY: run test lint lint-player bench picture train family
+.PHONY: run test lint lint-player bench picture checksums train family
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -43,6 +43,10 @@ bench: .venv/dev
 PAGE ?= decode
 picture: .venv/dev
 	$(BIN)/python -m tests.e2e.picture $(PAGE)
+
+# After a change under mla_viz/data.
+checksums: .venv/run
+	$(BIN)/python -m train.checksums
 
 # make train TEXT=stories_train.txt.gz VAL=stories_val.txt.gz
 train: .venv/run

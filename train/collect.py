@@ -13,6 +13,7 @@ from typing import Any
 
 from mla_viz.findings.family import FAMILY_FILE
 from mla_viz.shipped import member_weights, shipped
+from train.checksums import write_checksums
 from train.family import (
     SWAP_SEED,
     TOKENS,
@@ -103,6 +104,7 @@ def main() -> None:
     }
     write_json(shipped(FAMILY_FILE), record)
     ship_weights()
+    write_checksums()
     print(f"{len(members)} members, {sum(len(m['runs']) for m in members)} trainings")
 
 

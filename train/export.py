@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from mla_viz.config import ModelGeometry
 from mla_viz.shipped import shipped
+from train.checksums import write_checksums
 from train.run import CHECKPOINTS, GEOMETRY
 
 
@@ -34,4 +35,5 @@ if __name__ == "__main__":
     parser.add_argument("name")
     name = parser.parse_args().name
     file = export(name, GEOMETRY, shipped(f"{name}.safetensors"))
+    write_checksums()
     print(f"{file}: {file.stat().st_size:,} bytes")

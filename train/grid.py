@@ -17,6 +17,7 @@ from mla_viz.findings.scores import GRID_FILE
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.shipped import shipped
+from train.checksums import write_checksums
 from train.run import LOGS
 
 
@@ -61,6 +62,7 @@ def main() -> None:
         ],
     }
     shipped(GRID_FILE).write_text(json.dumps(grid) + "\n", encoding="utf-8")
+    write_checksums()
 
 
 if __name__ == "__main__":

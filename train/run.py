@@ -21,6 +21,7 @@ from mla_viz.config import MLAGeometry, ModelGeometry
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.shipped import shipped
+from train.checksums import write_checksums
 from train.model import TrainableModel
 from train.optim import make_optimizers, set_rate
 from train.text import VOCAB_SIZE, StoryStream, train_tokenizer
@@ -204,6 +205,7 @@ def main() -> None:
     tokenizer_file = shipped("tokenizer.json")
     if not tokenizer_file.exists():
         train_tokenizer(read_stories(args.text)).save(str(tokenizer_file))
+        write_checksums()
     name = args.name or ("dedicated" if args.dedicated else "stories")
     recipe = Recipe(name, args.tokens, not args.dedicated, args.seed, lr_scale=args.lr_scale)
     Training(recipe, args.text, args.val, args.device).run()

@@ -12,7 +12,7 @@ from typing import Any
 from mla_viz.config import ModelGeometry, geometry_from
 from mla_viz.cost import cache_elems, model_flops, model_params
 from mla_viz.mechanisms.table import mechanism_of, model_label
-from mla_viz.shipped import member_weights, shipped
+from mla_viz.shipped import belongs, intact, member_weights, shipped
 from mla_viz.words import loss_text, signed_text
 
 FAMILY_FILE = "family.json"
@@ -109,7 +109,7 @@ class Member:
     @property
     def shipped(self) -> bool:
         """Whether the weights of the first seed came with the package."""
-        return member_weights(self.name).exists()
+        return belongs(member_weights(self.name))
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Family:
 @cache
 def load_family() -> Family:
     """The committed results, read once."""
-    record = json.loads(shipped(FAMILY_FILE).read_text(encoding="utf-8"))
+    record = json.loads(intact(shipped(FAMILY_FILE)).read_text(encoding="utf-8"))
     return Family(
         tokens=record["tokens"],
         trial_tokens=record["trial_tokens"],

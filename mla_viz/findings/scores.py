@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from mla_viz.shipped import shipped
+from mla_viz.shipped import intact, shipped
 
 GRID_FILE = "stories_grid.json"
 
@@ -54,4 +54,4 @@ class LossGrid:
 @cache
 def load_grid() -> LossGrid:
     """The grid of the shipped weights, read once."""
-    return LossGrid(**json.loads(shipped(GRID_FILE).read_text(encoding="utf-8")))
+    return LossGrid(**json.loads(intact(shipped(GRID_FILE)).read_text(encoding="utf-8")))

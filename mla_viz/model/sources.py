@@ -24,7 +24,7 @@ from mla_viz.mechanisms.table import (
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.tokenizer import ByteTokenizer, stories_tokenizer
 from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
-from mla_viz.shipped import member_weights, shipped
+from mla_viz.shipped import belongs, intact, member_weights, shipped
 
 TRAINED, SYNTHETIC = "trained", "synthetic"
 MEMBERS = ("mha", "gqa-2", "mqa", "mla-8", "mla-16", "mla-32", "mla-64", "mla-32-wide")
@@ -100,7 +100,7 @@ def source_names() -> tuple[str, ...]:
 
 def is_shipped(member: str) -> bool:
     """Whether the weights of a member of the family came with the package."""
-    return member_weights(member).exists()
+    return belongs(member_weights(member))
 
 
 @cache
@@ -152,7 +152,7 @@ def offered_mechanisms(source: Source) -> list[str]:
 
 def _trained() -> Source:
     """The model that follows the sliders: it works at every number of heads and latent dims."""
-    file = shipped("stories.safetensors")
+    file = intact(shipped("stories.safetensors"))
     full = read_geometry(file)
     heads, rank = full.attention.n_heads, full.attention.kv_lora_rank
     dials = {
@@ -175,7 +175,7 @@ def _trained() -> Source:
 
 def _member(name: str) -> Source:
     """A member of the family of one budget: it has one size."""
-    file = member_weights(name)
+    file = intact(member_weights(name))
     full = read_geometry(file)
     g = full.attention
     own = None if isinstance(g, MLAGeometry) else mechanism_of(g)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from mla_viz.shipped import shipped
+from mla_viz.shipped import intact, shipped
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -48,7 +48,7 @@ class ByteTokenizer:
 @cache
 def stories_tokenizer() -> ByteTokenizer:
     """The tokenizer of the shipped models, read once."""
-    return ByteTokenizer(shipped("tokenizer.json"))
+    return ByteTokenizer(intact(shipped("tokenizer.json")))
 
 
 @cache

@@ -21,7 +21,7 @@ from mla_viz.findings.claims.rules import (
     v2_elems,
 )
 from mla_viz.published.catalog import MODELS
-from mla_viz.shipped import shipped
+from mla_viz.shipped import intact, shipped
 from mla_viz.words import count_text, number_text
 
 RIGHT, CONDITIONAL, WRONG = VERDICTS = ("right", "right with a condition", "wrong")
@@ -46,7 +46,7 @@ class Claim:
 
 @cache
 def _prose() -> list[dict[str, Any]]:
-    return tomllib.loads(shipped("claims.toml").read_text(encoding="utf-8"))["claim"]
+    return tomllib.loads(intact(shipped("claims.toml")).read_text(encoding="utf-8"))["claim"]
 
 
 def judge(inputs: Inputs) -> list[Claim]:

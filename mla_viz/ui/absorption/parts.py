@@ -11,13 +11,13 @@ import streamlit as st
 
 from mla_viz.figures.matrix import equations_html
 from mla_viz.findings.lesson import make_lesson, stage_matrices
-from mla_viz.shipped import shipped
+from mla_viz.shipped import intact, shipped
 
 
 @cache
 def prose() -> dict[str, Any]:
     """The page's texts, read once."""
-    return tomllib.loads(shipped("absorption.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(intact(shipped("absorption.toml")).read_text(encoding="utf-8"))
 
 
 def ask(before: str) -> None:
