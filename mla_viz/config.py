@@ -8,8 +8,57 @@ Worked: DeepSeek-V3 is MLAGeometry(7168, 128, 128, 64, 128, 512, 1536), whose qu
 """
 
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from numbers import Integral, Real
+from sys import float_info
 from typing import Any
+
+
+def told(value: object) -> str:
+    """A value as a message quotes it: in one line, cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        text = "one of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a value is of that kind of number, NumPy's included; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_text(name: str, value: object) -> str:
+    """Return `value` as a str.
+
+    Raises:
+        ValueError: it is no text, or one that UTF-8 cannot spell.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected some text, got {told(value)}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name}: expected text in UTF-8, got {told(value)}")
+    return str(value)
+
+
+def check_callback(name: str, value: object) -> None:
+    """Refuse what can be neither called nor left out.
+
+    Raises:
+        ValueError: `value` is neither None nor a function.
+    """
+    if value is not None and not callable(value):
+        raise ValueError(f"{name}: expected a function, got {told(value)}")
+
+
+def check_whole(name: str, value: object) -> int:
+    """Return `value` as an int.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    if not _is(value, Integral):
+        raise ValueError(f"{name}: expected a whole number, got {told(value)}")
+    return int(value)
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:
@@ -18,10 +67,30 @@ def check_int(name: str, value: object, low: int, high: int) -> int:
     Raises:
         ValueError: `value` is no whole number or lies outside; the message says what was expected.
     """
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
-    return value  # type: ignore[return-value]
+    if not _is(value, Integral) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {told(value)}")
+    return int(value)
+
+
+def check_float(name: str, value: object, low: float | int, high: float | int) -> float:
+    """Return `value` as a float within [low, high].
+
+    Raises:
+        ValueError: `value` is no number or lies outside; the message says what was expected.
+    """
+    if not _is(value, Real) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a number from {low} to {high}, got {told(value)}")
+    return float(value)
+
+
+def keep_ints(record: object, **bounds: tuple[int, int]) -> None:
+    """Check fields of a frozen record, and keep NumPy's integers there as Python's.
+
+    Raises:
+        ValueError: a field is no whole number or lies outside its bounds.
+    """
+    for name, (low, high) in bounds.items():
+        object.__setattr__(record, name, check_int(name, getattr(record, name), low, high))
 
 
 @dataclass(frozen=True)
@@ -44,15 +113,21 @@ class MLAGeometry:
     softmax_scale_override: float | None = None
 
     def __post_init__(self) -> None:
-        check_int("d_model", self.d_model, 1, 65536)
-        check_int("n_heads", self.n_heads, 1, 1024)
-        check_int("qk_nope_head_dim", self.qk_nope_head_dim, 1, 4096)
-        check_int("qk_rope_head_dim", self.qk_rope_head_dim, 0, 4096)
-        check_int("v_head_dim", self.v_head_dim, 1, 4096)
-        check_int("kv_lora_rank", self.kv_lora_rank, 1, 65536)
+        keep_ints(
+            self,
+            d_model=(1, 65536),
+            n_heads=(1, 1024),
+            qk_nope_head_dim=(1, 4096),
+            qk_rope_head_dim=(0, 4096),
+            v_head_dim=(1, 4096),
+            kv_lora_rank=(1, 65536),
+        )
         if self.q_lora_rank is not None:
-            check_int("q_lora_rank", self.q_lora_rank, 1, 65536)
-        _check_rope("qk_rope_head_dim", self.qk_rope_head_dim, self.rope_theta)
+            keep_ints(self, q_lora_rank=(1, 65536))
+        _check_even("qk_rope_head_dim", self.qk_rope_head_dim)
+        _keep_positive(self, "rope_theta", "norm_eps")
+        if self.softmax_scale_override is not None:
+            _keep_positive(self, "softmax_scale_override")
 
     @property
     def qk_head_dim(self) -> int:
@@ -86,15 +161,14 @@ class GQAGeometry:
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
-        check_int("d_model", self.d_model, 1, 65536)
-        check_int("n_heads", self.n_heads, 1, 1024)
-        check_int("n_kv_heads", self.n_kv_heads, 1, self.n_heads)
-        check_int("head_dim", self.head_dim, 1, 4096)
+        keep_ints(self, d_model=(1, 65536), n_heads=(1, 1024), head_dim=(1, 4096))
+        keep_ints(self, n_kv_heads=(1, self.n_heads))
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
                 f"n_kv_heads: expected a divisor of n_heads {self.n_heads}, got {self.n_kv_heads}"
             )
-        _check_rope("head_dim", self.head_dim, self.rope_theta)
+        _check_even("head_dim", self.head_dim)
+        _keep_positive(self, "rope_theta")
 
     @property
     def rope_width(self) -> int:
@@ -123,10 +197,17 @@ class ModelGeometry:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        check_int("n_layers", self.n_layers, 1, 256)
-        check_int("d_ff", self.d_ff, 1, 1 << 20)
-        check_int("vocab_size", self.vocab_size, 1, 1 << 20)
-        check_int("context", self.context, 2, 1 << 24)
+        object.__setattr__(self, "name", check_text("name", self.name))
+        if not isinstance(self.attention, AttentionGeometry):
+            raise ValueError(f"attention: expected a geometry, got {told(self.attention)}")
+        keep_ints(
+            self,
+            n_layers=(1, 256),
+            d_ff=(1, 1 << 20),
+            vocab_size=(1, 1 << 20),
+            context=(2, 1 << 24),
+        )
+        _keep_positive(self, "norm_eps")
 
     def describe(self) -> dict[str, Any]:
         """Flat record by field names, as the command line prints it."""
@@ -138,11 +219,17 @@ class ModelGeometry:
         return replace(self, attention=replace(self.attention, **changes))
 
 
-def _check_rope(name: str, width: int, theta: float) -> None:
+def _check_even(name: str, width: int) -> None:
     if width % 2:
         raise ValueError(f"{name}: expected an even number (RoPE turns pairs), got {width}")
-    if not isfinite(theta) or theta <= 0:
-        raise ValueError(f"rope_theta: expected a positive number, got {theta}")
+
+
+def _keep_positive(record: object, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if not _is(value, Real) or not 0 < value <= float_info.max:
+            raise ValueError(f"{name}: expected a positive number, got {told(value)}")
+        object.__setattr__(record, name, float(value))
 
 
 def geometry_from(record: dict[str, Any]) -> ModelGeometry:

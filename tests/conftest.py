@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -61,6 +62,12 @@ def data_folder(tmp_path, monkeypatch):
     forget()
     yield folder
     forget()
+
+
+@pytest.fixture
+def untyped(monkeypatch):
+    """Types are not checked at calls, as outside of tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def trained_weights(heads, latent):

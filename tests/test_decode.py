@@ -291,6 +291,16 @@ def test_differences_are_the_largest_over_all_layers_and_heads(change_weights, l
     assert by_hand.max_abs_diff == 3
 
 
+@pytest.mark.parametrize("top_k", [0, 40])
+@pytest.mark.parametrize("temperature", [1e-3, 1e-308, 1e-320, 5e-324])
+def test_near_temperature_zero_the_likeliest_token_is_taken(temperature, top_k):
+    run = small(temperature=temperature, top_k=top_k, max_new_tokens=5)
+    assert texts(run) == texts(small(temperature=0.0, max_new_tokens=5))
+    for side in run.sides():
+        assert side.top_probs.sum(-1) == pytest.approx(np.ones(run.n_steps))
+        assert (side.top_probs[-1, 0], side.top_probs[-1, 1]) == pytest.approx((1, 0))
+
+
 def test_temperature_zero_takes_the_likeliest_token():
     run = small(temperature=0.0)
     likeliest = [candidates[0] for candidates in run.left.top_text[run.prompt_len - 1 :]]
@@ -572,9 +582,7 @@ REFUSED = [
     ({"left": "flash"}, "left: expected one of mla_expanded, .*, got 'flash'"),
     ({"right": ""}, "right: expected one of mla_expanded, .*, got ''"),
     ({"dtype": "float8"}, "dtype: expected one of float64, .*, got 'float8'"),
-    ({"device": "tpu"}, "device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
-    ({"device": "cuda:97"}, r"device: expected one that is there \(\d+ CUDA .*\), got 'cuda:97'"),
-    ({"device": "cuda:-1"}, "device: expected auto, cpu, cuda or cuda:N, got 'cuda:-1'"),
+    ({"device": "tpu"}, "device: expected one of auto, cpu.*, got 'tpu'"),
     ({"temperature": float("nan")}, "temperature: expected a number from 0 to 100, got nan"),
     ({"temperature": float("inf")}, "temperature: expected a number from 0 to 100, got inf"),
     ({"temperature": -0.1}, "temperature: expected a number from 0 to 100, got -0.1"),
@@ -597,7 +605,7 @@ def test_bad_settings_are_refused_in_words(settings, words):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_is_refused_where_it_is_absent():
-    with pytest.raises(ValueError, match=r"expected one that is there \(0 CUDA devices\)"):
+    with pytest.raises(ValueError, match="expected one of auto, cpu, got 'cuda'"):
         small(device="cuda")
 
 

@@ -4,6 +4,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -123,6 +124,32 @@ def test_a_member_cannot_be_cut(tmp_path, source, asked, words):
     assert evaluate(file, source, heads=4).tokens > 0
     with pytest.raises(ValueError, match=words):
         evaluate(file, source, **asked)
+
+
+@pytest.mark.usefixtures("tiny_trained", "untyped")
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("text", [5, None, b"text", ["a.txt"]]),
+        ("source", [5, None, ["trained"], np.zeros(2)]),
+        ("heads", ["8", 1.5, True, [8]]),
+        ("latent", ["8", 1.5, True, [8]]),
+        ("mechanism", [5, ["mla_absorbed"], "", "magic"]),
+        ("dtype", [5, None, ["float32"], "float8", torch.int8]),
+        ("device", [5, None, ["cpu"], "cuda:²", torch.device("meta")]),
+        ("on_story", [5, "print"]),
+    ],
+)
+def test_a_wrong_type_is_one_line_that_names_the_argument(tmp_path, field, values):
+    file = tmp_path / "text.txt"
+    file.write_text("One.", encoding="utf-8")
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field}: expected .*, got") as refusal:
+            evaluate(**{"text": file, field: value})
+        assert "\n" not in str(refusal.value)
+    plain = evaluate(str(file), heads=3, latent=7, device="cpu", dtype="float64")
+    whole = {"heads": np.int64(3), "latent": np.uint8(7)}
+    assert evaluate(file, **whole, device=torch.device("cpu"), dtype=torch.float64) == plain
 
 
 @pytest.mark.usefixtures("shipped")

@@ -1,13 +1,18 @@
 """Settings: what a source of weights gives by itself, what it refuses, and the geometry it runs."""
 
+import json
+import pickle
 from dataclasses import fields, replace
 from functools import cache
 
+import numpy as np
 import pytest
+import torch
 
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.model import weights
 from mla_viz.model.sources import find_source, source_names
+from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
 from mla_viz.shipped import member_weights
 
@@ -80,12 +85,80 @@ def test_sources_stand_in_the_order_of_the_page():
         ({"temperature": 100.1}, "temperature: expected a number from 0 to 100, got 100.1"),
         ({"temperature": float("inf")}, "temperature: expected a number from 0 to 100, got inf"),
         ({"dtype": "float8"}, "dtype: expected one of float64"),
-        ({"device": "abacus"}, "device: expected auto, cpu"),
+        ({"device": "abacus"}, "device: expected one of auto, cpu"),
     ],
 )
 def test_a_field_that_is_not_legal_is_named(changes, words):
     with pytest.raises(ValueError, match=f"^{words}"):
         Settings(**changes)
+
+
+TEXTS = ("prompt", "source", "left", "right", "dtype", "device")
+LONG = 10**5000  # Python itself refuses to write so long a number
+
+
+def wrong_types(field):
+    if field in TEXTS:
+        return [5, b"text", ["mha"], np.zeros(2), object(), "lone \ud800"]
+    return ["8", True, [8], np.ones(2), np.array(1), 1j, None, LONG, object()]
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Settings)])
+@pytest.mark.usefixtures("untyped")
+def test_a_wrong_type_is_one_line_that_names_the_field(field):
+    optional = getattr(Settings, field) is None
+    for value in wrong_types(field) + [1.5] * (field not in (*TEXTS, "temperature")):
+        if not (optional and value is None):
+            with pytest.raises(ValueError, match=f"^{field}: expected") as refusal:
+                Settings(**{"source": "synthetic", field: value}).side("left")
+            assert "\n" not in str(refusal.value)
+            assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["", " cpu", "CPU", "cpu:", "cpu:1", "cpu:999", "cuda:", "cuda:-1", "cuda:999", "cuda:²"]
+    + ["cuda:٣", "cuda:00", "meta", "mps", torch.device("cpu", 3), torch.device("meta"), 0, None],
+)
+@pytest.mark.usefixtures("untyped")
+def test_a_device_that_is_not_there_is_refused(device):
+    for one in (device, "cuda") if not torch.cuda.is_available() else (device,):
+        with pytest.raises(ValueError, match="^device: expected one of auto, cpu.*, got"):
+            Settings(device=one)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_the_numbers_of_numpy_and_the_names_of_torch_are_kept_plain():
+    whole = {"heads": 3, "latent": 7, "max_new_tokens": 5, "top_k": 9, "seed": 11}
+    for kind in (np.int8, np.uint16, np.int64):
+        s = Settings(
+            np.str_("Hi"),
+            **{name: kind(value) for name, value in whole.items()},
+            temperature=np.float32(0.5),
+            dtype=torch.float64,
+            device=torch.device("cpu"),
+        )
+        plain = Settings("Hi", **whole, temperature=0.5, dtype="float64", device="cpu")
+        assert s == plain
+        assert hash(s) == hash(plain)
+        assert [type(v) for v in vars(s).values()] == [type(v) for v in vars(plain).values()]
+        json.dumps(s.side("left").geometry.describe())
+
+
+@pytest.mark.usefixtures("untyped")
+def test_decode_takes_a_text_or_settings_and_a_function():
+    for value in (5, None, b"text", ["Hi"], Settings):
+        with pytest.raises(ValueError, match="^prompt: expected some text, got"):
+            decode(value)
+    for value in (5, "print"):
+        with pytest.raises(ValueError, match="^on_step: expected a function, got"):
+            decode("Hi", on_step=value)
+
+
+def test_settings_and_models_cross_to_another_process():
+    s = Settings(heads=3, latent=7)
+    for record in (s, s.side("left")):
+        assert pickle.loads(pickle.dumps(record)) == record
 
 
 def test_the_ends_of_every_range_are_legal():

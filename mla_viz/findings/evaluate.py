@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from math import log
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -16,17 +17,18 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
+from mla_viz.config import AttentionGeometry, check_callback, check_text, check_whole, told
 from mla_viz.findings.scores import Score
 from mla_viz.findings.stories import read_stories
 from mla_viz.mechanisms.table import check_mechanism, mechanism_of, runs_weights_of
 from mla_viz.model.decoder import Decoder, ModelWeights
 from mla_viz.model.device import parse_dtype, pick_device
-from mla_viz.model.sources import SYNTHETIC, find_source, source_names
+from mla_viz.model.sources import SYNTHETIC, Source, find_source, source_names
 from mla_viz.model.tokenizer import ByteTokenizer
 
 
 def evaluate(
-    text: Path,
+    text: str | PathLike[str],
     source: str = "trained",
     heads: int | None = None,
     latent: int | None = None,
@@ -50,22 +52,37 @@ def evaluate(
     Raises:
         ValueError: a setting is not legal or the text cannot be read.
     """
-    trained = [name for name in source_names() if name != SYNTHETIC]
-    if source not in trained:
-        raise ValueError(f"source: expected one of {', '.join(trained)}, got {source!r}")
-    found = find_source(source)
+    check_callback("on_story", on_story)
+    if not isinstance(text, str | PathLike):
+        raise ValueError(f"text: expected the path of a file, got {told(text)}")
+    found = _trained_source(source)
     asked = {"heads": heads, "latent": latent}
-    shape = replace(found.largest(), **{k: v for k, v in asked.items() if v is not None})
-    geometry = found.geometry(shape, found.mechanisms[0])
-    chosen = check_mechanism("mechanism", mechanism or mechanism_of(geometry.attention))
-    runs = runs_weights_of(geometry.attention)
-    if chosen not in runs:
-        raise ValueError(
-            f"mechanism: expected one of {', '.join(runs)} for source {source}, got {chosen!r}"
-        )
+    whole = {name: check_whole(name, n) for name, n in asked.items() if n is not None}
+    geometry = found.geometry(replace(found.largest(), **whole), found.mechanisms[0])
+    chosen = _runnable(mechanism, geometry.attention, source)
+    to = parse_dtype(dtype), pick_device(device)
     stories = read_stories(Path(text))
-    weights = found.load(geometry, 0).to(parse_dtype(dtype), pick_device(device))
+    weights = found.load(geometry, 0).to(*to)
     return score_stories(weights, chosen, stories, found.tokenizer(), on_story)
+
+
+def _trained_source(name: str) -> Source:
+    trained = [name for name in source_names() if name != SYNTHETIC]
+    if check_text("source", name) not in trained:
+        raise ValueError(f"source: expected one of {', '.join(trained)}, got {told(name)}")
+    return find_source(name)
+
+
+def _runnable(mechanism: str | None, attention: AttentionGeometry, source: str) -> str:
+    """The mechanism asked for, or the one with the least cache; checked against the weights."""
+    if mechanism is None:
+        return mechanism_of(attention)
+    runs = runs_weights_of(attention)
+    if check_mechanism("mechanism", mechanism) not in runs:
+        raise ValueError(
+            f"mechanism: expected one of {', '.join(runs)} for source {source}, got {mechanism!r}"
+        )
+    return mechanism
 
 
 def score_stories(

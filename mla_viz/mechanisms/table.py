@@ -9,7 +9,7 @@ words too. Knows neither tensors nor screens.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry, told
 from mla_viz.mechanisms import ledger, segments
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
@@ -131,8 +131,8 @@ def check_mechanism(field: str, name: str) -> str:
     Raises:
         ValueError: no such mechanism; the message lists those there are.
     """
-    if name not in MECHANISMS:
-        raise ValueError(f"{field}: expected one of {', '.join(MECHANISMS)}, got {name!r}")
+    if not isinstance(name, str) or name not in MECHANISMS:
+        raise ValueError(f"{field}: expected one of {', '.join(MECHANISMS)}, got {told(name)}")
     return name
 
 

@@ -5,36 +5,35 @@ from pathlib import Path
 
 import torch
 
+from mla_viz.config import told
+
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
-def parse_dtype(name: str) -> torch.dtype:
-    """The torch dtype of a name in DTYPES.
+def parse_dtype(dtype: object) -> torch.dtype:
+    """The torch dtype of a name in DTYPES, or that dtype itself.
 
     Raises:
-        ValueError: another name.
+        ValueError: another.
     """
+    name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
-        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {told(dtype)}")
     return getattr(torch, name)
 
 
-def pick_device(name: str) -> str:
-    """`auto` takes CUDA where there is one; other names are checked.
+def pick_device(device: object) -> str:
+    """The name of a device, or of a torch.device; `auto` takes CUDA where there is one.
 
     Raises:
-        ValueError: an unknown name, or a device that is not there.
+        ValueError: no such device is there; the message lists those that are.
     """
+    name, offered = str(device), available_devices()
+    cuda = torch.cuda.is_available()
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    known = kind in ("cpu", "cuda") and (not index or index.isdigit())
-    if not known:
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
-    present = kind == "cpu" or int(index or 0) < torch.cuda.device_count()
-    if not present:
-        count = torch.cuda.device_count()
-        raise ValueError(f"device: expected one that is there ({count} CUDA devices), got {name!r}")
+        return "cuda" if cuda else "cpu"
+    if name not in (*offered, "cpu:0") and not (name == "cuda" and cuda):
+        raise ValueError(f"device: expected one of {', '.join(offered)}, got {told(device)}")
     return name
 
 

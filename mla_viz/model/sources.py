@@ -13,6 +13,7 @@ from mla_viz.config import (
     MLAGeometry,
     ModelGeometry,
     check_int,
+    told,
 )
 from mla_viz.mechanisms.table import (
     MECHANISMS,
@@ -111,7 +112,7 @@ def find_source(name: str) -> Source:
         ValueError: there is none, or its file is missing.
     """
     if name not in source_names():
-        raise ValueError(f"source: expected one of {', '.join(source_names())}, got {name!r}")
+        raise ValueError(f"source: expected one of {', '.join(source_names())}, got {told(name)}")
     return {TRAINED: _trained, SYNTHETIC: _synthetic}.get(name, partial(_member, name))()
 
 
@@ -250,7 +251,7 @@ def _as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
         if value is not None and value != own.get(name):
             there = "none" if own.get(name) is None else own[name]
             raise ValueError(
-                f"{name}: expected {there} for the trained model, got {value}"
+                f"{name}: expected {there} for the trained model, got {told(value)}"
                 f" (free with source {SYNTHETIC})"
             )
     return geometry

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mla_viz.config import check_callback
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
@@ -38,6 +39,7 @@ def decode(prompt: str | Settings, *, on_step: OnStep | None = None, **settings:
         >>> run.left.cache_elems, run.right.cache_elems
         (640, 48)
     """
+    check_callback("on_step", on_step)
     if isinstance(prompt, Settings):
         return Session(replace(prompt, **settings)).run(on_step)
     return Session(Settings(prompt, **settings)).run(on_step)

@@ -7,6 +7,15 @@ from torch import Tensor
 from mla_viz.run.settings import Settings
 
 
+def tempered(logits: Float[Tensor, " vocab"], temperature: float) -> Float[Tensor, " vocab"]:
+    """Logits below the largest, over the temperature, as float64; undivided at temperature 0.
+
+    Below the largest, since 5 / 1e-320 would overflow where 0 / 1e-320 does not.
+    """
+    below = (logits.double() - logits.double().max()).cpu()
+    return below / (temperature or 1.0)
+
+
 class Sampler:
     """Draws tokens by the Gumbel trick, with one stream of noise that the seed decides.
 
@@ -26,10 +35,9 @@ class Sampler:
     def choose(self, logits: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
         """The id of the next token: the likeliest at temperature 0, drawn among top_k else."""
         s = self._settings
-        scaled = logits.double().cpu()
+        scaled = tempered(logits, s.temperature)
         if s.temperature == 0:
             return int(scaled.argmax())
-        scaled = scaled / s.temperature
         if s.top_k:
             scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
         return int((scaled - (-noise.log()).log()).argmax())

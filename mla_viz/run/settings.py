@@ -4,9 +4,9 @@ The page, the command line and Python share this one record and its defaults.
 """
 
 from dataclasses import dataclass, fields
-from math import isfinite
+from typing import get_args
 
-from mla_viz.config import ModelGeometry, check_int
+from mla_viz.config import ModelGeometry, check_float, check_int, check_text, check_whole
 from mla_viz.mechanisms.table import check_mechanism
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.device import parse_dtype, pick_device
@@ -39,7 +39,7 @@ class Settings:
     """Everything that decides a run. None leaves a field to the source of weights.
 
     Heads, latent and new tokens are counts; `temperature` 0 takes the likeliest token; `top_k` 0
-    keeps all tokens.
+    keeps all tokens. NumPy's integers, a torch.dtype and a torch.device are taken, and kept plain.
     """
 
     prompt: str = EXAMPLE_PROMPT
@@ -61,6 +61,7 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        self._keep_plain()
         if not self.prompt.strip():
             raise ValueError("prompt: expected some text, got nothing")
         source = self.weights_source
@@ -72,12 +73,23 @@ class Settings:
         check_int("max_new_tokens", self.max_new_tokens, 1, SYNTHETIC_CONTEXT)
         check_int("top_k", self.top_k, 0, source.tokenizer().size)
         check_int("seed", self.seed, 0, 2**63 - 1)
-        if not (isfinite(self.temperature) and 0 <= self.temperature <= 100):
-            raise ValueError(
-                f"temperature: expected a number from 0 to 100, got {self.temperature}"
-            )
         parse_dtype(self.dtype)
         pick_device(self.device)
+
+    def _keep_plain(self) -> None:
+        """Every field as a plain str, int or float, so that equal settings are one key."""
+        plain = {
+            "temperature": check_float("temperature", self.temperature, 0, 100),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+        }
+        for field in fields(self):
+            kind, *others = get_args(field.type) or (field.type,)
+            value = getattr(self, field.name)
+            if field.name not in plain and (value is not None or not others):
+                check = check_text if kind is str else check_whole
+                plain[field.name] = check(field.name, value)
+        vars(self).update(plain)
 
     @property
     def weights_source(self) -> Source:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from mla_viz.config import GQAGeometry, MLAGeometry, check_int
+from mla_viz.config import GQAGeometry, MLAGeometry, check_int, check_whole, told
 from mla_viz.cost import cache_elems
 
 
@@ -29,6 +29,8 @@ class Inputs:
     gpus: int = 8
 
     def __post_init__(self) -> None:
+        whole = {f.name: check_whole(f.name, getattr(self, f.name)) for f in fields(self)}
+        vars(self).update(whole)
         check_int("n_layers", self.n_layers, 1, 1024)
         check_int("q_lora_rank", self.q_lora_rank, 0, 65536)
         check_int("cache_bits", self.cache_bits, 1, 64)
@@ -82,10 +84,10 @@ def parse_inputs(assignments: list[str]) -> Inputs:
         name, _, text = assignment.partition("=")
         if name not in names:
             raise ValueError(
-                f"set: expected field=value with one of {', '.join(names)}, got {assignment!r}"
+                f"set: expected field=value with one of {', '.join(names)}, got {told(assignment)}"
             )
         try:
             changes[name] = int(text)
         except ValueError:
-            raise ValueError(f"{name}: expected a whole number, got {text!r}") from None
+            raise ValueError(f"{name}: expected a whole number, got {told(text)}") from None
     return Inputs(**changes)
