@@ -1,5 +1,9 @@
 """Records: what is kept, how it is packed, and that nobody can write to it."""
 
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mla_viz.run import trace
+from mla_viz.run.decode import decode
 from mla_viz.run.trace import (
     CELL_BYTES,
     TRACE_BYTES,
@@ -114,6 +119,68 @@ def test_a_cut_is_read_only():
         cut.row(1)[0, 0, 0] = 1.0
     with pytest.raises(ValueError, match="read-only"):
         cut.data[0] = 1.0
+
+
+def one_run():
+    return decode("Hi", source="synthetic", layers=2, heads=3, latent=4, max_new_tokens=3)
+
+
+def arrays_of(record):
+    """Every array that a record holds, and those of the records in it."""
+    for value in vars(record).values():
+        if isinstance(value, np.ndarray):
+            yield value
+        elif isinstance(value, trace.Record):
+            yield from arrays_of(value)
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda run: pickle.loads(pickle.dumps(run)),
+    "replace": replace,
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_of_a_run_is_equal_and_as_read_only(kind):
+    run = one_run()
+    twin = COPIES[kind](run)
+    assert twin == run
+    assert len([*arrays_of(twin)]) == len([*arrays_of(run)]) > 20
+    for array in (*arrays_of(run), *arrays_of(twin)):
+        assert not array.flags.writeable
+    for record in (twin, twin.left, twin.left.probs, twin.left.cells):
+        with pytest.raises(FrozenInstanceError):
+            record.data = None
+    assert np.array_equal(twin.left.probs.row(1), run.left.probs.row(1))
+
+
+def test_two_runs_are_equal_where_all_but_their_times_is():
+    run, again = one_run(), one_run()
+    assert not np.array_equal(run.left.time_us, again.left.time_us)
+    assert run == again
+
+
+@pytest.mark.usefixtures("untyped")
+def test_every_value_of_a_run_counts_when_it_is_compared():
+    run = one_run()
+    for record in (run, run.left, run.left.cells):
+        for name in {*vars(record)} - {"time_us"}:
+            assert record != replace(record, **{name: changed(getattr(record, name))}), name
+    rows = copy.deepcopy(run.left.probs)
+    vars(rows).update(data=changed(rows.data))
+    assert rows != run.left.probs
+    assert run.left != run.left.probs
+
+
+def changed(value):
+    """Nothing, or an array whose last value alone is another."""
+    if not isinstance(value, np.ndarray):
+        return None
+    other = value.copy()
+    other.flat[-1] += 1
+    return other
 
 
 def values_of(cells: CacheCells):

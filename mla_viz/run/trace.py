@@ -5,7 +5,7 @@ within TRACE_BYTES for a whole run (scores and probabilities of both sides); pas
 the last steps and of every k-th step before them are kept, and the run's notes say so.
 """
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mla_viz.mechanisms.ledger import Operation
 
 TRACE_BYTES = 128 << 20
 CELL_BYTES = 4 << 20
+MEASURED = ("time_us",)
 DIFFERENCES = ("scores", "probs", "out", "logits")
 
 
@@ -41,7 +42,32 @@ def _rows_bytes(steps: range, n_layers: int, n_heads: int) -> int:
     return values * 4 * 4  # float32, two quantities on two sides
 
 
-class AttentionRows:
+class Record:
+    """Equal by value, arrays by all their values; a copy and what comes out of a pickle is sealed.
+
+    What is measured by the clock differs from run to run and is not compared.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, others = vars(self), vars(other)
+        return all(_equal(mine[name], others[name]) for name in mine if name not in MEASURED)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        vars(self).update(state)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and one == other
+
+
+class AttentionRows(Record):
     """One quantity (scores or probabilities) of one side: a row of keys a step, layer and head.
 
     Rows lie packed behind one another, step by step, each `n_layers n_heads step+1`.
@@ -50,12 +76,19 @@ class AttentionRows:
     def __init__(
         self, steps: range | list[int] | Int[np.ndarray, " kept"], n_layers: int, n_heads: int
     ) -> None:
-        self.steps = sealed(np.array(steps, dtype=np.int32))
-        self.n_layers, self.n_heads = n_layers, n_heads
-        sizes = (self.steps.astype(np.int64) + 1) * n_layers * n_heads
-        self._ends = np.cumsum(sizes)
-        self._index = {int(step): i for i, step in enumerate(self.steps)}
-        self.data = np.empty(int(sizes.sum()), dtype=np.float32)
+        steps = sealed(np.array(steps, dtype=np.int32))
+        sizes = (steps.astype(np.int64) + 1) * n_layers * n_heads
+        vars(self).update(
+            steps=steps,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            data=np.empty(int(sizes.sum()), dtype=np.float32),
+            _ends=sealed(np.cumsum(sizes)),
+            _index={int(step): i for i, step in enumerate(steps)},
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def keeps(self, step: int) -> bool:
         """Whether the rows of this step are kept."""
@@ -74,13 +107,14 @@ class AttentionRows:
     def cut(self, n_steps: int) -> "AttentionRows":
         """The record of the first n_steps alone, read-only."""
         short = AttentionRows(self.steps[self.steps < n_steps], self.n_layers, self.n_heads)
-        short.data = self.data[: len(short.data)].view()
-        short.data.flags.writeable = False
+        data = self.data[: len(short.data)].view()
+        data.flags.writeable = False
+        vars(short).update(data=data)
         return short
 
 
-@dataclass(frozen=True)
-class CacheCells:
+@dataclass(frozen=True, eq=False)
+class CacheCells(Record):
     """Cached values as one byte each: value = low + (high - low) * byte / 255, by layer.
 
     Row i is token i * every.
@@ -120,8 +154,8 @@ class Token:
     source: str
 
 
-@dataclass(frozen=True)
-class Side:
+@dataclass(frozen=True, eq=False)
+class Side(Record):
     """One mechanism's decoding. Arrays have one row a step; bytes are of all layers together.
 
     cache_bytes and allocated_bytes are summed over the real tensors, filled rows and whole buffers;
@@ -160,8 +194,8 @@ class Side:
         return self.n_layers * sum(op.flops for op in self.operations(step))
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, eq=False)
+class Run(Record):
     """A prompt decoded by two mechanisms. Step k feeds token k; the last token is not fed.
 
     `differences` holds, a row a step, the largest |left - right| over all layers and heads, by the
