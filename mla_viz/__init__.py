@@ -5,10 +5,24 @@
 >>> run.right.cache_bytes[-1], run.max_abs_diff
 """
 
-from mla_viz.findings.evaluate import evaluate
-from mla_viz.findings.scores import Score
-from mla_viz.run.decode import decode
-from mla_viz.run.settings import Settings
-from mla_viz.run.trace import Run
+from importlib import import_module
 
-__all__ = ["Run", "Score", "Settings", "decode", "evaluate"]
+_HOMES = {
+    "Run": "mla_viz.run.trace",
+    "Score": "mla_viz.findings.scores",
+    "Settings": "mla_viz.run.settings",
+    "decode": "mla_viz.run.decode",
+    "evaluate": "mla_viz.findings.evaluate",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    """What is named above, imported with torch behind it only once it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

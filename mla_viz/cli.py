@@ -1,11 +1,13 @@
-"""Every number the pages show, without a browser: `python -m mla_viz COMMAND`."""
+"""Every number the pages show, without a browser. Without a command: the app itself."""
 
 import argparse
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from textwrap import shorten
+from typing import Any, NoReturn, TextIO, get_args
 
 import torch
 
@@ -19,6 +21,8 @@ from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, Run, Side
 from mla_viz.words import gap_text, loss_text
 
+LONGEST = 800  # characters of a message
+
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and exits with status 2."""
@@ -26,14 +30,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         _refuse(f"{message} (see {self.prog} --help)")
 
+    def print_help(self, file: TextIO | None = None) -> None:
+        """Unlike argparse's own, it does not hide that nothing could be written."""
+        (file or sys.stdout).write(self.format_help())
+
 
 def _refuse(message: object) -> NoReturn:
-    print(f"mla_viz: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"mla_viz: {shorten(str(message), LONGEST, placeholder=' ...')}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m mla_viz", description=__doc__)
+    prog = "mla-viz" if Path(sys.argv[0]).stem == "mla-viz" else "python -m mla_viz"
+    parser = _Parser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _decode_arguments(commands.add_parser("decode", help="decode a prompt by two mechanisms"))
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
@@ -46,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _decode_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt")
+    parser.add_argument("prompt", type=_utf8)
     for field in fields(Settings):
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
@@ -54,6 +63,13 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
             start = "the source's own" if field.default is None else f"{field.default!r}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+
+
+def _utf8(argument: str) -> str:
+    """An argument as UTF-8 spells it, whatever the locale; as it came where it is no UTF-8."""
+    with suppress(UnicodeError):
+        return argument.encode(errors="surrogateescape").decode()
+    return argument
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -219,5 +235,3 @@ def main(argv: list[str] | None = None) -> None:
         command(args)
     except ValueError as error:
         _refuse(error)
-    except KeyboardInterrupt:
-        _refuse("stopped")

@@ -7,7 +7,10 @@ from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 
-DATA = Path(__file__).parent / "data"
+PACKAGE = Path(__file__).parent
+DATA = PACKAGE / "data"
+# app.py and pages/ lie beside the package in a checkout, in a folder of its own once installed.
+APP = next(f for f in (PACKAGE / "app", PACKAGE.parent) if (f / "app.py").exists())
 CHECKSUMS = "SHA256SUMS"  # in the form of `sha256sum`; `make checksums` writes it
 
 

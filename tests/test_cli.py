@@ -1,6 +1,7 @@
 import json
 import sys
 from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,22 @@ def test_help_tells_every_default(capsys):
         assert "--json one JSON" in help_of(command, capsys)
 
 
+def test_a_prompt_is_read_as_utf_8_in_any_locale(asked):
+    """Where the locale knows ASCII alone, Python has a lone surrogate for every other byte."""
+    main(["decode", "Märchen 🦊".encode().decode("ascii", "surrogateescape")])
+    assert asked == [Settings("Märchen 🦊")]
+
+
+def test_help_that_cannot_be_written_is_an_error(monkeypatch):
+    class Full(StringIO):
+        def write(self, _):
+            raise OSError("full")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OSError, match="full"):
+        main(["--help"])
+
+
 def test_evaluate_asks_for_what_its_options_say(capsys, asked):
     main(["evaluate", "--text", "a.txt"])
     out, err = capsys.readouterr()
@@ -339,14 +356,6 @@ def test_the_family_for_people_and_for_programs(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == quality_record(shown)
 
 
-def test_an_interrupted_command_says_so_in_one_line(capsys, monkeypatch):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "decode", interrupted)
-    assert refusal(["decode", "Hi"], capsys) == "mla_viz: stopped\n"
-
-
 def test_command_line_and_python_give_the_same_record(capsys):
     main([*SMALL, "--seed", "5", "--json"])
     out, err = capsys.readouterr()
@@ -385,6 +394,11 @@ def test_bad_options_get_one_line(arguments, words, capsys):
     ("arguments", "words"),
     [
         (["decode", ""], "prompt: expected some text"),
+        (["decode", "Once \udcff"], r"prompt: expected text in UTF-8, got 'Once \udcff'"),
+        (["decode", "Hi", "--source", "\udcff"], "source: expected text in UTF-8"),
+        (["decode", "Hi", "--heads", "9" * 5000], "invalid int value: ..."),
+        (["claims", "--set", f"context={'9' * 5000}"], "context: expected a whole number, got '99"),
+        (["evaluate", "--text", "/dev/zero"], "text: expected a readable UTF-8 file"),
         (["decode", "word " * 9000, "--source", "synthetic"], "prompt: expected at most 8191"),
         (["evaluate", "--text", "/no/such/file"], "text: expected a readable UTF-8 file"),
         (
