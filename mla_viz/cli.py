@@ -157,7 +157,7 @@ def _evaluate(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     score = evaluate(**args, on_story=_progress if sys.stderr.isatty() else None)
     if as_json:
-        print(json.dumps(asdict(score)))
+        print(json.dumps(asdict(score), allow_nan=False))
     else:
         print(
             f"{score.nats_per_token:.4f} nats/token, {score.bits_per_byte:.4f} bits/byte"

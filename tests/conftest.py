@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.findings.claims import judge
 from mla_viz.findings.family import load_family
 from mla_viz.model import weights
 from mla_viz.model.sources import TRAINED, Shape, find_source
@@ -76,7 +77,8 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    for kept in (find_source, weights.read_geometry, weights._tensors, load_family):
+    readers = (find_source, weights.read_geometry, weights._tensors, load_family, judge._prose)
+    for kept in readers:
         kept.cache_clear()
 
 

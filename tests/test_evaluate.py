@@ -1,6 +1,7 @@
 import gzip
 import math
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def test_a_member_cannot_be_cut(tmp_path, source, asked, words):
     assert evaluate(file, source, heads=4).tokens > 0
     with pytest.raises(ValueError, match=words):
         evaluate(file, source, **asked)
+
+
+@pytest.mark.usefixtures("tiny_trained")
+def test_a_dtype_that_overflows_is_refused():
+    weights = trained_weights(8, 64)
+    large = replace(weights, final_norm=weights.final_norm * 1e6).to(torch.float16, "cpu")
+    with pytest.raises(ValueError, match=r"^dtype: .*, got torch\.float16, which over"):
+        score_stories(large, "mla_absorbed", [STORY], TOKENIZER)
 
 
 @pytest.mark.usefixtures("tiny_trained", "untyped")

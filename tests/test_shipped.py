@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from mla_viz import shipped
+from mla_viz.cli import main
 from mla_viz.findings.claims import judge
 from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.scores import GRID_FILE, load_grid
@@ -97,6 +98,26 @@ def test_a_faulty_file_of_any_kind_is_one_line_that_names_it(copied, fault):
         words = str(refusal.value)
         assert "\n" not in words
         assert f"{FAULTS[fault]} {copied / name} (install mla-viz again" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("claims.toml", ["claims", "--json"]),
+        (FAMILY_FILE, ["quality"]),
+        ("stories.safetensors", ["decode", "Hi"]),
+        ("family/mqa.safetensors", ["decode", "Hi", "--right", "mqa"]),
+        ("family/mla-8.safetensors", ["evaluate", "--text", "no.txt", "--source", "mla-8"]),
+        (CHECKSUMS, ["claims"]),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(copied, capsys, name, command):
+    (copied / name).unlink()
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    out, errors = capsys.readouterr()
+    assert (stop.value.code, out, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"mla_viz: {name}: expected the ")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

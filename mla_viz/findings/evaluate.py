@@ -92,7 +92,11 @@ def score_stories(
     tokenizer: ByteTokenizer,
     on_story: Callable[[int, int], None] | None = None,
 ) -> Score:
-    """Score weights on stories already read."""
+    """Score weights on stories already read.
+
+    Raises:
+        ValueError: the dtype overflowed.
+    """
     context, end = weights.geometry.context, tokenizer.end
     losses, repeats = [], []
     for done, story in enumerate(stories, 1):
@@ -103,6 +107,11 @@ def score_stories(
         if on_story:
             on_story(done, len(stories))
     nats, again = torch.cat(losses), torch.tensor(repeats)
+    if not nats.isfinite().all():
+        raise ValueError(
+            f"dtype: expected one that holds this model's numbers, got {weights.embedding.dtype},"
+            " which overflowed (try bfloat16 or float32)"
+        )
     return Score(
         nats_per_token=nats.mean().item(),
         bits_per_byte=nats.sum().item() / log(2) / sum(len(story.encode()) for story in stories),
