@@ -18,7 +18,7 @@ def run() -> None:
     signal.signal(signal.SIGINT, _stop)
     try:
         if sys.stdout is None:
-            raise OSError(0, "expected an open standard output")
+            raise OSError("expected an open standard output")
         sys.stdout.reconfigure(errors="backslashreplace")
         try:
             _command() if sys.argv[1:] else _app()
@@ -27,8 +27,9 @@ def run() -> None:
     except BrokenPipeError:
         os._exit(PIPE_CLOSED)  # at once: Python would try again to write, and say that it failed
     except OSError as error:
+        place, words = error.filename or "output", error.strerror or error
         with contextlib.suppress(OSError):
-            print(f"mla_viz: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+            print(f"mla_viz: {place}: {words}", file=sys.stderr)
         os._exit(2)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 DATA = PACKAGE / "data"
 # app.py and pages/ lie beside the package in a checkout, in a folder of its own once installed.
-APP = next(f for f in (PACKAGE / "app", PACKAGE.parent) if (f / "app.py").exists())
+APP = PACKAGE / "app" if (PACKAGE / "app").exists() else PACKAGE.parent
 CHECKSUMS = "SHA256SUMS"  # in the form of `sha256sum`; `make checksums` writes it
 
 
