@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -28,6 +29,7 @@ from mla_viz.cost import (
     query_flops,
     whole_prefix_flops,
 )
+from mla_viz.findings.claims.inputs import Inputs
 from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads, mechanism_of
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.weights import random_weights
@@ -560,8 +562,33 @@ def test_a_geometry_takes_its_limits_and_nothing_past_them(geometry, name, low, 
             replace(geometry, **{name: value})
 
 
-@pytest.mark.parametrize("theta", [0.0, -1.0, float("nan"), float("inf")])
-def test_rope_needs_a_positive_base(theta):
-    for geometry in (PRIMES, GQAGeometry(8, 8, 1, 2)):
-        with pytest.raises(ValueError, match="rope_theta: expected a positive number, got "):
-            replace(geometry, rope_theta=theta)
+MODEL = ModelGeometry("", PRIMES, 1, 1, 1, 2)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("record", [PRIMES, GQAGeometry(8, 8, 1, 2), MODEL, Inputs()])
+def test_a_field_of_a_wrong_type_is_named_and_numpys_numbers_are_kept_plain(record):
+    for field in fields(record):
+        wrong = [[8], object(), 5 if field.type is str else "8", 10**5000]
+        for value in wrong[:3] if field.type is str else wrong:
+            with pytest.raises(ValueError, match=f"^{field.name}: expected .*, got"):
+                replace(record, **{field.name: value})
+        own = getattr(record, field.name)
+        if isinstance(own, int):
+            kept = getattr(replace(record, **{field.name: np.int64(own)}), field.name)
+            assert (kept, type(kept)) == (own, int)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf"), 10**400, "1", True])
+def test_a_base_of_rope_a_norm_and_a_scale_are_positive(number):
+    grouped = GQAGeometry(8, 8, 1, 2)
+    for record, name in (
+        (PRIMES, "rope_theta"),
+        (PRIMES, "norm_eps"),
+        (PRIMES, "softmax_scale_override"),
+        (grouped, "rope_theta"),
+        (MODEL, "norm_eps"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: expected a positive number, got "):
+            replace(record, **{name: number})
