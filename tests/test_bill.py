@@ -121,7 +121,7 @@ MEMINFO = "MemTotal: 900 kB\nMemFree: 200 kB\nMemAvailable: 700 kB\nBuffers: 5 k
 @pytest.mark.parametrize("kind", ["v1", "v2"])
 def test_free_memory_is_the_systems_or_what_a_container_leaves(tmp_path, limit, used, free, kind):
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    (tmp_path / "proc/meminfo").write_text(MEMINFO, encoding="utf-8")
     names = {
         "v1": ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
         "v2": ("memory.max", "memory.current"),
@@ -130,7 +130,7 @@ def test_free_memory_is_the_systems_or_what_a_container_leaves(tmp_path, limit, 
         if text is not None:
             file = tmp_path / "sys/fs/cgroup" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text + "\n")
+            file.write_text(text + "\n", encoding="utf-8")
     assert free_bytes(tmp_path) == free
 
 

@@ -148,7 +148,8 @@ def test_likeness_is_measured_again_where_weights_are_left(logs, tmp_path, monke
     (tmp_path / "val.txt").write_text("A cat.")
     monkeypatch.setattr("sys.argv", ["likeness", "--val", str(tmp_path / "val.txt")])
     again.main()
-    found = {run: json.loads(run.log.read_text(encoding="utf-8")) for run in (shipped_run, kept, gone, other_seed)}
+    runs = (shipped_run, kept, gone, other_seed)
+    found = {run: json.loads(run.log.read_text(encoding="utf-8")) for run in runs}
     alike = [log["likeness"].get("of") for log in found.values()]
     assert alike == [[file.name, "A cat."] for file in files[:2]] + [None, None]
     assert {log["score"]["nats_per_token"] for log in found.values()} == {2.4}

@@ -180,6 +180,25 @@ def test_a_worker_that_keeps_much_memory_is_replaced(stage):
         assert stage.ended == 1
 
 
+def test_without_a_process_who_asks_is_told_and_the_next_one_tries_again(stage):
+    def fails(_):
+        stage.forked.append(None)
+        raise EOFError
+
+    works, stage.fork = stage.fork, fails
+    with opened() as pool:
+        eventually(lambda: len(stage.forked) == 2)
+        with pool.ask("run", asked(1), LIGHT) as job:
+            assert job.wait(20.0)
+            with pytest.raises(WorkerLost):
+                job.result()
+        stage.fork = works
+        with pool.ask("run", asked(2), LIGHT) as job:
+            stage.let_go(2)
+            assert job.wait(20.0)
+        assert stage.forked.count(None) <= 4  # at the start, for the job, and behind it
+
+
 @pytest.mark.usefixtures("stage")
 def test_time_is_told_at_the_pace_of_the_last_runs():
     with opened() as pool:
@@ -319,9 +338,10 @@ def children(parent):
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def worker_of(pool):

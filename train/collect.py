@@ -74,8 +74,8 @@ def trial_records() -> list[dict[str, Any]]:
 
 def texts() -> dict[str, int]:
     """How much text is read and how much scored, as the first finished member tells it."""
-    logs = (json.loads(run.log.read_text(encoding="utf-8")) for run in member_runs("member", 0) if run.score)
-    log = next(logs)
+    first = next(run for run in member_runs("member", 0) if run.score)
+    log = json.loads(first.log.read_text(encoding="utf-8"))
     return {
         "text_tokens": log["text_tokens"],
         "stories": log["stories"],

@@ -28,6 +28,7 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.15
 SWOLLEN_BYTES = 256 << 20
 URGENT, PATIENT = 0, 19  # niceness
+LOST = "failed", "the process that worked on it has ended"
 
 
 class WorkerLost(RuntimeError):  # noqa: N818
@@ -229,8 +230,8 @@ class Pool:
         return self._wanted[key]
 
     def _drop(self, job: Job) -> None:
-        """Nobody waits any more: out of the queue; who works on it will see it."""
-        self._wanted.pop((job.task, job.settings))
+        """Nobody waits any more: out of the queue; whoever works on it will see it."""
+        del self._wanted[job.task, job.settings]
         if job in self._queue:
             self._queue.remove(job)
 
@@ -253,17 +254,21 @@ class Pool:
 
     def _work(self, heavy: bool) -> None:
         """One worker's thread: the next job, for as long as there is a server."""
-        worker = None
-        while not self._closed:
-            with suppress(OSError, EOFError):
-                worker = worker or self._template.fork(PATIENT if heavy else URGENT)
-                while job := self._next(heavy):
-                    self._do(worker, job)
-                    if worker.swollen():
-                        break
-            if worker:
-                worker.end()
-            worker = None
+        worker = self._forked(heavy)
+        while job := self._next(heavy):
+            worker = worker or self._forked(heavy)
+            if not self._do(worker, job):
+                if worker:
+                    worker.end()
+                worker = self._forked(heavy)
+        if worker:
+            worker.end()
+
+    def _forked(self, heavy: bool) -> Process | None:
+        """A new worker, or None where there can be none."""
+        with suppress(OSError, EOFError):
+            return self._template.fork(PATIENT if heavy else URGENT)
+        return None
 
     def _next(self, heavy: bool) -> Job | None:
         """The first of this queue, once its memory is free; None when the pool is closed."""
@@ -280,16 +285,16 @@ class Pool:
     def _fits(self, job: Job) -> bool:
         return sum(each.bill.bytes for each in (*self._running, job)) <= self._budget_bytes
 
-    def _do(self, worker: Process, job: Job) -> None:
-        answer = "failed", "the process that worked on it has ended"
-        began = time.monotonic()
-        try:
-            answer = worker.do(job)
-        finally:
-            with self._changed:
-                self._running.remove(job)
-                if answer[0] == "done":
-                    self._paces.append((time.monotonic() - began) / job.bill.seconds)
-                    self._store.keep((job.task, job.settings), answer[1])
-                job.finish(*answer)
-                self._changed.notify_all()
+    def _do(self, worker: Process | None, job: Job) -> bool:
+        """Have a job done; whether its worker may go on."""
+        answer, began = LOST, time.monotonic()
+        with suppress(OSError, EOFError):
+            answer = worker.do(job) if worker else LOST
+        with self._changed:
+            self._running.remove(job)
+            if answer[0] == "done":
+                self._paces.append((time.monotonic() - began) / job.bill.seconds)
+                self._store.keep((job.task, job.settings), answer[1])
+            job.finish(*answer)
+            self._changed.notify_all()
+        return answer is not LOST and not worker.swollen()

@@ -84,7 +84,8 @@ def _serve(descriptor: int, niceness: int) -> NoReturn:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
     connection = Connection(descriptor)
-    TASKS["run"](Settings(max_new_tokens=1), lambda *_: None)  # wakes the kernels
+    with suppress(ValueError):  # of damaged files who asks for them is told
+        TASKS["run"](Settings(max_new_tokens=1), lambda *_: None)  # wakes the kernels
     connection.send(os.getpid())
     Worker(connection).serve()
     os._exit(0)
@@ -96,7 +97,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's; the end of it is ours
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     torch.set_num_threads(1)
-    Settings().side("left").load(0)
+    with suppress(ValueError):
+        Settings().side("left").load(0)
     gc.freeze()
     while True:
         niceness, descriptors, *_ = socket.recv_fds(control, 1, 1)
