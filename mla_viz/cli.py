@@ -216,7 +216,7 @@ def _claims(args: dict[str, Any]) -> None:
         print(json.dumps([asdict(claim) for claim in claims], allow_nan=False))
         return
     for claim in claims:
-        print(f"{claim.verdict:20s} {claim.claim}\n{'':20s} {claim.say_instead}")
+        print(f"{claim.verdict:22s} {claim.claim}\n{'':22s} {claim.say_instead}")
 
 
 def _progress(done: int, total: int) -> None:

@@ -145,7 +145,7 @@ def test_likeness_is_measured_again_where_weights_are_left(logs, tmp_path, monke
         file.touch()
     monkeypatch.setattr(again, "load_weights", Path)
     monkeypatch.setattr(again, "likeness", lambda file, stories: {"of": [file.name, *stories]})
-    (tmp_path / "val.txt").write_text("A cat.")
+    (tmp_path / "val.txt").write_text("A cat.", encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["likeness", "--val", str(tmp_path / "val.txt")])
     again.main()
     runs = (shipped_run, kept, gone, other_seed)

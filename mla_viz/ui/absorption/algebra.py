@@ -188,7 +188,8 @@ def prefill(g: MLAGeometry) -> None:
     if endless is None:
         st.info(
             "At these dims there is no crossover: 2·kv_lora_rank ≤ qk_nope_head_dim + v_head_dim,"
-            " so absorbing takes fewer FLOPs for any number of query tokens over a long context."
+            " so absorbing takes fewer FLOPs than rebuilding, for any number of query tokens over a"
+            " long context."
         )
     else:
         st.markdown(
