@@ -63,6 +63,7 @@ RUN = Run(
     dtype="float32",
     device="cpu",
     temperature=0.7,
+    top_k=3,
     left=side("mla_expanded", [96, 192], [[100.0, 50.0], [20.0, 30.0]], (("a", "b"), ("c", "d"))),
     right=side("mla_absorbed", [48, 960], [[1.0, 2.0], [3.0, 4.5]], (("e", "f"), ("g", "h"))),
     differences=np.array([[1e-7, 2e-7, 3e-7, 4e-7], [8e-7, 5e-7, 6e-7, 7e-7]]),

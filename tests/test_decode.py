@@ -247,7 +247,7 @@ def uneven(weights):
 def test_a_run_records_what_a_plain_model_computes(change_weights, mechanism, shape):
     used = []
     change_weights(lambda weights: used.append(uneven(weights)) or used[-1])
-    shape = {"max_new_tokens": 3, "temperature": 0.5, "dtype": "float64"} | shape
+    shape = {"max_new_tokens": 3, "temperature": 0.5, "top_k": 0, "dtype": "float64"} | shape
     run = small("The little fox", left=mechanism, right=mechanism, **shape)
     scores, probs, _, logits = plain_model(used[0].to(torch.float64, "cpu"), ids(run)[:-1])
     top = (logits / 0.5).softmax(-1).topk(CANDIDATES)
@@ -363,22 +363,39 @@ def test_sampling_follows_the_probabilities(change_weights, temperature, share):
 
 
 @pytest.mark.parametrize(
-    ("temperature", "shares"),
+    ("temperature", "top_k", "shares"),
     [
-        (1.0, (0.6, 0.3, 0.1)),
-        (0.5, (0.36 / 0.46, 0.09 / 0.46, 0.01 / 0.46)),
-        (0.0, (0.6, 0.3, 0.1)),
+        (1.0, 0, (0.6, 0.3, 0.1)),
+        (0.5, 3, (0.36 / 0.46, 0.09 / 0.46, 0.01 / 0.46)),
+        (1.0, 2, (0.6 / 0.9, 0.3 / 0.9, 0)),
+        (0.5, 2, (0.36 / 0.45, 0.09 / 0.45, 0)),
+        (2.0, 1, (1, 0, 0)),
+        (0.0, 2, (0.6, 0.3, 0.1)),
     ],
 )
-def test_candidates_are_likely_as_the_temperature_says(change_weights, temperature, shares):
+def test_candidates_are_as_likely_as_they_are_drawn(change_weights, temperature, top_k, shares):
     change_weights(says(always(b=0.6, c=0.3, d=0.1)))
-    run = decode("a", max_new_tokens=2, temperature=temperature, **ONE_LAYER)
+    asked = {"temperature": temperature, "top_k": top_k}
+    run = decode("a", max_new_tokens=2, **asked, **ONE_LAYER)
+    assert (run.temperature, run.top_k) == (temperature, top_k)
     for side in run.sides():
         for step in range(run.n_steps):
             assert len(side.candidates(step)) == 8
             first = side.candidates(step)[:3]
-            assert [text for text, _ in first] == ["b", "c", "d"]
+            assert [text for text, share in first if share] == ["b", "c", "d"][
+                : sum(map(bool, shares))
+            ]
             assert [share for _, share in first] == pytest.approx(shares, abs=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 8])
+def test_every_token_drawn_is_among_what_is_drawn_from(top_k):
+    run = small(temperature=5.0, top_k=top_k, max_new_tokens=12)
+    for step in range(run.prompt_len - 1, run.n_steps):
+        shares = dict(run.left.candidates(step))
+        assert sum(shares.values()) == pytest.approx(1)
+        assert sum(share > 0 for share in shares.values()) == top_k
+        assert shares[texts(run)[step + 1]] > 0
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ class Session:
             dtype=s.dtype,
             device=self._device,
             temperature=s.temperature,
+            top_k=s.top_k,
             left=left,
             right=right,
             differences=sealed(np.array(self._differences)) if self._same_model else None,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mla_viz.model.decoder import Decoder, Forward, ModelWeights
-from mla_viz.run.sampling import tempered
+from mla_viz.run.sampling import choice_logits
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import AttentionRows, Side, kept_steps, quantise_cells, sealed
 
@@ -27,7 +27,7 @@ class Recorder:
         first_token = torch.zeros(1, dtype=torch.long, device=weights.embedding.device)
         Decoder(weights, mechanism).feed(first_token)  # wakes the kernels, so that step 0 is timed
         self._decoder = Decoder(weights, mechanism)
-        self._temperature = settings.temperature
+        self._settings = settings
         self._elem_bytes = weights.embedding.element_size()
         rows = kept_steps(n_steps, g.n_layers, g.attention.n_heads)
         self._rows = {
@@ -59,7 +59,7 @@ class Recorder:
             max(layer.working_bytes for layer in forward.layers),
         )
         self._time_us[step] = forward.attention_us
-        top = tempered(newest["logits"], self._temperature).softmax(-1).topk(CANDIDATES)
+        top = choice_logits(newest["logits"], self._settings).softmax(-1).topk(CANDIDATES)
         self._top_ids[step] = top.indices
         self._top_probs[step] = top.values
 

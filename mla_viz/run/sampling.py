@@ -16,6 +16,17 @@ def tempered(logits: Float[Tensor, " vocab"], temperature: float) -> Float[Tenso
     return below / (temperature or 1.0)
 
 
+def choice_logits(logits: Float[Tensor, " vocab"], s: Settings) -> Float[Tensor, " vocab"]:
+    """Logits of what the next token is drawn from: by temperature, at -inf outside top_k.
+
+    At temperature 0 nothing is drawn, since the likeliest token is taken: the model's own.
+    """
+    scaled = tempered(logits, s.temperature)
+    if s.temperature and s.top_k:
+        scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
+    return scaled
+
+
 class Sampler:
     """Draws tokens by the Gumbel trick, with one stream of noise that the seed decides.
 
@@ -34,13 +45,10 @@ class Sampler:
 
     def choose(self, logits: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
         """The id of the next token: the likeliest at temperature 0, drawn among top_k else."""
-        s = self._settings
-        scaled = tempered(logits, s.temperature)
-        if s.temperature == 0:
-            return int(scaled.argmax())
-        if s.top_k:
-            scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
-        return int((scaled - (-noise.log()).log()).argmax())
+        wanted = choice_logits(logits, self._settings)
+        if self._settings.temperature > 0:
+            wanted = wanted - (-noise.log()).log()
+        return int(wanted.argmax())
 
 
 def check_finite(logits: Float[Tensor, " vocab"], step: int, dtype: str) -> None:

@@ -177,7 +177,7 @@ class Side(Record):
     cells: CacheCells
 
     def candidates(self, step: int) -> list[tuple[str, float]]:
-        """Next-token candidates after a step, likeliest first, at the run's temperature."""
+        """Next-token candidates after a step, likeliest first, as likely as they are drawn."""
         return list(zip(self.top_text[step], self.top_probs[step].tolist(), strict=True))
 
     @property
@@ -211,6 +211,7 @@ class Run(Record):
     dtype: str
     device: str
     temperature: float
+    top_k: int
     left: Side
     right: Side
     differences: Float[np.ndarray, "steps 4"] | None
