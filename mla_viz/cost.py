@@ -13,9 +13,13 @@ from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads
 
 @dataclass(frozen=True)
 class Baseline:
-    """A cache that ratios are taken against, for one token and layer."""
+    """A cache that ratios are taken against, for one token and layer.
+
+    `sized` tells it from that of other heads: `MQA 1×32`, key/value heads by head dim.
+    """
 
     label: str
+    sized: str
     what: str
     counted: str
     elems: int
@@ -29,6 +33,14 @@ def cache_elems(mechanism: str, geometry: AttentionGeometry) -> int:
     return sum(segment.elems for segment in MECHANISMS[mechanism].segments(geometry))
 
 
+def cache_reads(mechanism: str, geometry: AttentionGeometry) -> int:
+    """Elements of one cached token that the ledger reads in one layer.
+
+    DeepSeek-V3, absorbed: 576 for the score and 512 for the context. All others read each once.
+    """
+    return sum(op.elems_cached for op in operations(mechanism, geometry, 1, 1))
+
+
 def baselines(n_heads: int, v_head_dim: int) -> list[Baseline]:
     """Plain MHA, GQA and MQA of the same heads: 2 n_kv_heads v_head_dim each."""
     kinds = [
@@ -40,7 +52,8 @@ def baselines(n_heads: int, v_head_dim: int) -> list[Baseline]:
     return [
         Baseline(
             label,
-            f"plain {label} of the same heads",
+            f"{label.partition('-')[0]} {kv}×{v_head_dim}",
+            f"plain {label} of {n_heads} head{'s' * (n_heads > 1)}, head dim {v_head_dim}",
             f"2·{kv}·{v_head_dim} values a token and layer",
             2 * kv * v_head_dim,
         )

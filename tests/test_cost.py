@@ -19,6 +19,7 @@ from mla_viz.cost import (
     baselines,
     brackets,
     cache_elems,
+    cache_reads,
     core_flops,
     crossover_query_tokens,
     flows,
@@ -30,7 +31,12 @@ from mla_viz.cost import (
     whole_prefix_flops,
 )
 from mla_viz.findings.claims.inputs import Inputs
-from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads, mechanism_of
+from mla_viz.mechanisms.table import (
+    MECHANISMS,
+    MLA_MECHANISMS,
+    group_kv_heads,
+    mechanism_of,
+)
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.weights import random_weights
 
@@ -357,20 +363,21 @@ def test_ratios_of_the_headline():
 @pytest.mark.parametrize(
     ("n_heads", "expected"),
     [
-        (8, [("MHA", 512), ("GQA-2", 128), ("MQA", 64)]),
-        (7, [("MHA", 448), ("MQA", 64)]),
-        (1, [("MHA", 64)]),
+        (8, [("MHA", "MHA 8×32", 512), ("GQA-2", "GQA 2×32", 128), ("MQA", "MQA 1×32", 64)]),
+        (7, [("MHA", "MHA 7×32", 448), ("MQA", "MQA 1×32", 64)]),
+        (1, [("MHA", "MHA 1×32", 64)]),
     ],
 )
 def test_baselines(n_heads, expected):
-    assert [(b.label, b.elems) for b in baselines(n_heads, 32)] == expected
+    assert [(b.label, b.sized, b.elems) for b in baselines(n_heads, 32)] == expected
 
 
 def test_a_baseline_says_what_it_is_and_what_it_counts():
     assert [(b.what, b.counted) for b in baselines(6, 32)] == [
-        (f"plain {label} of the same heads", f"2·{kv}·32 values a token and layer")
+        (f"plain {label} of 6 heads, head dim 32", f"2·{kv}·32 values a token and layer")
         for label, kv in (("MHA", 6), ("GQA-2", 2), ("MQA", 1))
     ]
+    assert baselines(1, 2)[0].what == "plain MHA of 1 head, head dim 2"
 
 
 @pytest.mark.parametrize(
@@ -397,6 +404,29 @@ def test_ledger_is_linear_in_seq_len(mechanism, geometry, t, more):
         return torch.tensor(totals).sum(0)
 
     assert torch.equal(moved(t + more) - moved(t), more * (moved(2) - moved(1)))
+
+
+def cached_by_line(mechanism, geometry, seq_len):
+    ledger = operations(mechanism, geometry, seq_len, 4)
+    assert all(0 <= op.elems_cached <= op.elems_read for op in ledger)
+    return {op.name: op.elems_cached for op in ledger if op.elems_cached}
+
+
+@given(mla_geometries, gqa_geometries, st.integers(1, 5000))
+def test_the_ledger_reads_a_cache_once_and_a_shared_latent_twice(mla, gqa, t):
+    for mechanism in MECHANISMS:
+        geometry = mla if mechanism in MLA_MECHANISMS else gqa
+        lines = cached_by_line(mechanism, geometry, t)
+        cached = cache_elems(mechanism, geometry)
+        again = mla.kv_lora_rank if mechanism in ("mla_absorbed", "mla_merged") else 0
+        assert sum(lines.values()) == t * (cached + again)
+        assert cache_reads(mechanism, geometry) == cached + again
+
+
+def test_absorbed_deepseek_v3_reads_1088_values_of_the_576_that_a_token_caches():
+    lines = cached_by_line("mla_absorbed", V3, 10)
+    assert lines == {"score": 5_760, "context": 5_120}
+    assert cache_reads("mla_absorbed", V3) == 1_088
 
 
 @given(gqa_geometries, st.integers(1, 5000), st.integers(1, 5000))

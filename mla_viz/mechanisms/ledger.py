@@ -1,8 +1,9 @@
 """The ledger of a decoded token: which products each mechanism makes, with their sizes.
 
 One multiply-add is two FLOPs. Norms, RoPE and softmax are not counted: they are small beside the
-products. Each operation reads each of its operands once and writes its result once; what a fused
-kernel keeps on the chip is counted as if it did not. Knows no arrays.
+products. Each operation is counted by itself: it reads each of its operands once and writes its
+result once. What a fused kernel keeps on the chip is counted as if it did not, so score and context
+of a latent read it twice. Knows no arrays.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ class Operation:
     """One line of the ledger, for one layer and one new token.
 
     It is `batch` products of (rows x inner) by (inner x columns) with nothing shared between them,
-    on elements of `elem_bytes` each.
+    on elements of `elem_bytes` each. `elems_cached` are those of the elements read that the cache
+    holds.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Operation:
     columns: int
     elems_read: int
     elems_written: int
+    elems_cached: int = 0
     elem_bytes: int = 1
 
     @property
@@ -50,6 +53,11 @@ def _product(
     (rows, inner), columns = left, right[1]
     read, written = batch * (rows * inner + inner * columns), batch * rows * columns
     return Operation(name, formula, batch, rows, inner, columns, read, written)
+
+
+def _over_cache(line: Operation) -> Operation:
+    """A product whose right operand is the cache."""
+    return replace(line, elems_cached=line.batch * line.inner * line.columns)
 
 
 def _queries(g: MLAGeometry, new: int, up: tuple[str, int]) -> list[Operation]:
@@ -98,8 +106,8 @@ def _shared_latent(g: MLAGeometry, seq_len: int) -> list[Operation]:
     score = (g.n_heads, width), (width, seq_len)
     context = (g.n_heads, seq_len), (seq_len, g.kv_lora_rank)
     return [
-        _product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ / √{g.qk_head_dim}", *score),
-        _product("context", "õ = p·c_KV", *context),
+        _over_cache(_product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ / √{g.qk_head_dim}", *score)),
+        _over_cache(_product("context", "õ = p·c_KV", *context)),
     ]
 
 
@@ -112,13 +120,15 @@ def expanded(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """Keys and values of the new token expanded, those of all others read from the cache."""
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
     expand = _expand(g, "expand new", 1)
-    return [*queries, _latent(g, 1), expand, *_per_head(g, 1, seq_len), _output(g, 1)]
+    core = map(_over_cache, _per_head(g, 1, seq_len))
+    return [*queries, _latent(g, 1), expand, *core, _output(g, 1)]
 
 
 def reexpand(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """Keys and values of all tokens rebuilt from the cached latents."""
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
-    expand = _expand(g, "expand all", seq_len)
+    cached = seq_len * (g.kv_lora_rank + g.qk_rope_head_dim)
+    expand = replace(_expand(g, "expand all", seq_len), elems_cached=cached)
     return [*queries, _latent(g, 1), expand, *_per_head(g, 1, seq_len), _output(g, 1)]
 
 
@@ -162,10 +172,12 @@ def grouped(g: GQAGeometry, seq_len: int, new: int = 1) -> list[Operation]:
     """
     group, d, width = new * g.n_heads // g.n_kv_heads, g.d_model, g.head_dim
     inner = g.n_heads * width
+    score = (group, width), (width, seq_len)
+    context = (group, seq_len), (seq_len, width)
     return [
         _product("query", "q = x·W_Q", (new, d), (d, inner)),
         _product("key, value", "k, v = x·[W_K | W_V]", (new, d), (d, 2 * g.n_kv_heads * width)),
-        _product("score", f"q·kᵀ / √{width}", (group, width), (width, seq_len), g.n_kv_heads),
-        _product("context", "o = p·v", (group, seq_len), (seq_len, width), g.n_kv_heads),
+        _over_cache(_product("score", f"q·kᵀ / √{width}", *score, g.n_kv_heads)),
+        _over_cache(_product("context", "o = p·v", *context, g.n_kv_heads)),
         _product("output", "out = o·W_O", (new, inner), (inner, d)),
     ]
