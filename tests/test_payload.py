@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 from mla_viz.attention.cache import HeadCache, LatentCache
-from mla_viz.config import GQAGeometry
-from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, group_kv_heads
 from mla_viz.player import layout, payload
 from mla_viz.player.bundle import FOLDER as PLAYER
 from mla_viz.player.payload import pack_run
@@ -41,7 +42,8 @@ def unpack(packed):
 @pytest.mark.parametrize("name", WRITTEN)
 def test_every_field_of_a_golden_run_is_what_was_worked_out_by_hand(name):
     header = unpack(golden.packed()[name])
-    assert len(bytes.fromhex(header.pop("run"))) == 8
+    names = [bytes.fromhex(header.pop(kind)) for kind in ("run", "prompt")]
+    assert [len(name) for name in names] == [8, 8]
     assert header == WRITTEN[name]
 
 
@@ -156,6 +158,64 @@ def test_what_grows_in_a_ledger_is_the_number_of_tokens(mechanism):
         for name, size in packed["shape"].items():
             sizes = [getattr(op, name) for op in line]
             assert sizes == ([size] * 13 if size is not None else list(range(1, 14)))
+
+
+def sides(n_heads, dim):
+    """A side of every mechanism with so many heads of one width."""
+    for name, row in MECHANISMS.items():
+        own = row.kv_heads and GQAGeometry(6, n_heads, row.kv_heads(n_heads), dim)
+        geometry = own or MLAGeometry(6, n_heads, 3, 2, dim, 4)
+        yield replace(golden.NAIVE, mechanism=name, geometry=geometry)
+
+
+OWN_HEADS = [(8, 32), (7, 6), (1, 2), (16, 16)]
+SIDES = [side for heads in OWN_HEADS for side in sides(*heads)]
+
+
+@pytest.mark.parametrize(("n", "dim"), OWN_HEADS)
+def test_a_reference_has_the_heads_of_its_own_side_and_names_them(n, dim):
+    group = group_kv_heads(n)
+    kv_heads = {f"MHA {n}×{dim}": n, f"GQA {group}×{dim}": group, f"MQA 1×{dim}": 1}
+    for side in sides(n, dim):
+        references = payload._side(side, 2, True)["baselines"]
+        assert references[0]["label"] == f"MHA {n}×{dim}"
+        for one in references:
+            count = kv_heads[one["label"]]
+            assert one["bytes_per_token"] == 2 * count * dim * side.n_layers * side.elem_bytes
+            assert one["counted"].startswith(f"2·{count}·{dim} values")
+            assert re.search(rf" of {n} heads?, head dim {dim}$", one["what"])
+
+
+def test_lines_of_one_name_are_of_one_height():
+    heights = {}
+    for side in SIDES:
+        packed = payload._side(side, 2, True)
+        own = {"label": packed["sized"]}
+        own["bytes_per_token"] = side.cache_elems * side.n_layers * side.elem_bytes
+        named_by_heads = side.mechanism not in MLA_MECHANISMS
+        for line in [*packed["baselines"], *([own] if named_by_heads else [])]:
+            height = line["bytes_per_token"]
+            assert heights.setdefault(line["label"], height) == height, line
+
+
+@pytest.mark.parametrize("left", SIDES[:8], ids=list(MECHANISMS))
+def test_operations_are_shared_where_all_that_is_said_of_them_is_equal(left):
+    def told(op):
+        return json.dumps(op | {"shared": None}, default=np.ndarray.tolist)
+
+    for right in SIDES[:16]:
+        both = [payload._side(side, 3, True)["operations"] for side in (left, right)]
+        payload._mark_shared(*both)
+        for ops, others in (both, both[::-1]):
+            for op in ops:
+                assert op["shared"] == (told(op) in map(told, others)), op
+
+
+def test_a_run_names_its_prompt_whatever_else_it_is():
+    other = replace(golden.SAME, left=replace(golden.NAIVE, elem_bytes=4))
+    third = replace(golden.SAME, prompt="Once")
+    names = [unpack(pack_run(run))["prompt"] for run in (golden.SAME, other, third)]
+    assert names[0] == names[1] != names[2]
 
 
 @pytest.mark.parametrize("what", ["header", "body"])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, is_
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -36,7 +36,7 @@ class Differences(TypedDict):
 
 
 class Baseline(TypedDict):
-    """A cache that ratios are taken against: what it is, what it counts, bytes of all layers."""
+    """Plain attention of a side's own heads: what it is, what it counts, bytes of all layers."""
 
     label: str
     what: str
@@ -78,7 +78,7 @@ class Product(TypedDict):
 
 
 class Operation(TypedDict):
-    """A line of the ledger of one layer; `shared` where the other side has the same."""
+    """A line of the ledger of one layer; `shared` where the other side counts the same."""
 
     name: str
     formula: str
@@ -109,23 +109,31 @@ class Cells(TypedDict):
 
 
 class Candidates(TypedDict):
-    """The likeliest next tokens after each step, likeliest first."""
+    """The likeliest next tokens after each step, likeliest first, as `choice_logits` says."""
 
     text: list[list[str]]
     probs: Annotated[Array, "f32", "steps", "candidates"]
 
 
 class Side(TypedDict):
-    """One mechanism's decoding. Bytes are of all layers, elements of one token in one layer."""
+    """One mechanism's decoding. Bytes are of all layers, elements of one token in one layer.
+
+    `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is
+    `short` with what tells its cache from that of other heads; `cache_reads` are the cached
+    elements that the ledger reads, each as often as it does.
+    """
 
     mechanism: str
     label: str
     short: str
+    sized: str
     color: Colour
     n_heads: int
     elem_bytes: int
     cache_elems: int
+    cache_reads: int
     segments: list[Segment]
+    baselines: list[Baseline]
     cache_bytes: Annotated[Array, "f64", "steps"]
     allocated_bytes: Annotated[Array, "f64", "steps"]
     working_bytes: Annotated[Array, "f64", "steps"]
@@ -137,13 +145,15 @@ class Side(TypedDict):
 
 
 class Run(TypedDict):
-    """A prompt decoded by two mechanisms; `run` names its content."""
+    """A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone."""
 
     version: Literal[VERSION]
     run: str
+    prompt: str
     dtype: str
     device: str
     temperature: float
+    top_k: int
     same_model: bool
     same_tokens: bool
     n_layers: int
@@ -152,7 +162,6 @@ class Run(TypedDict):
     notes: list[str]
     tokens: list[Token]
     differences: Differences | None
-    baselines: list[Baseline]
     left: Side
     right: Side
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
 import numpy as np
 from jaxtyping import Float64
 
-from mla_viz.config import MLAGeometry
-from mla_viz.cost import baselines
+from mla_viz.config import AttentionGeometry, MLAGeometry
+from mla_viz.cost import baselines, cache_reads
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
 from mla_viz.mechanisms.table import MECHANISMS
@@ -29,9 +29,13 @@ def pack_run(run: Run) -> bytes:
     """Pack a run for the player."""
     body = bytearray()
     header = _header(_run(run), layout.Run, "run", body)
-    header["run"] = blake2b(json.dumps(header).encode() + body, digest_size=8).hexdigest()
+    header["run"] = _name(json.dumps(header).encode() + body)
     text = json.dumps(header).encode()
     return _padded(len(text).to_bytes(4, "little") + text) + body
+
+
+def _name(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()
 
 
 def _padded(raw: bytes) -> bytes:
@@ -83,9 +87,11 @@ def _run(run: Run) -> layout.Run:
     return {
         "version": layout.VERSION,
         "run": "",
+        "prompt": _name(run.prompt.encode(errors="surrogatepass")),
         "dtype": run.dtype,
         "device": run.device,
         "temperature": float(run.temperature),
+        "top_k": run.top_k,
         "same_model": run.differences is not None,
         "same_tokens": run.same_tokens,
         "n_layers": run.n_layers,
@@ -94,7 +100,6 @@ def _run(run: Run) -> layout.Run:
         "notes": list(run.notes),
         "tokens": [asdict(token) for token in run.tokens],
         "differences": _differences(run),
-        "baselines": _baselines(run),
         "left": left,
         "right": right,
     }
@@ -110,13 +115,13 @@ def _differences(run: Run) -> layout.Differences | None:
     return {name: _numbers(run.differences[:, i]) for i, name in enumerate(DIFFERENCES)}
 
 
-def _baselines(run: Run) -> list[layout.Baseline]:
-    g = run.left.geometry
+def _baselines(side: Side) -> list[layout.Baseline]:
+    g = side.geometry
     v_head_dim = g.v_head_dim if isinstance(g, MLAGeometry) else g.head_dim
-    each_elem = run.n_layers * run.left.elem_bytes
+    each_elem = side.n_layers * side.elem_bytes
     return [
         {
-            "label": baseline.label,
+            "label": baseline.sized,
             "what": baseline.what,
             "counted": baseline.counted,
             "bytes_per_token": baseline.elems * each_elem,
@@ -131,11 +136,14 @@ def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
         "mechanism": side.mechanism,
         "label": row.label,
         "short": row.short,
+        "sized": _sized(row.short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
         "elem_bytes": side.elem_bytes,
         "cache_elems": side.cache_elems,
+        "cache_reads": cache_reads(side.mechanism, side.geometry),
         "segments": [_segment(segment) for segment in row.segments(side.geometry)],
+        "baselines": _baselines(side),
         "cache_bytes": _numbers(side.cache_bytes),
         "allocated_bytes": _numbers(side.allocated_bytes),
         "working_bytes": _numbers(side.working_bytes),
@@ -149,6 +157,11 @@ def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
         },
         "top": {"text": side.top_text, "probs": side.top_probs},
     }
+
+
+def _sized(short: str, g: AttentionGeometry) -> str:
+    """`absorbed`, `MQA 1×32`."""
+    return short if isinstance(g, MLAGeometry) else f"{short} {g.n_kv_heads}×{g.head_dim}"
 
 
 def _segment(segment: Segment) -> layout.Segment:
@@ -179,10 +192,17 @@ def _shape(first: Operation, last: Operation) -> layout.Product:
 
 
 def _mark_shared(left: list[layout.Operation], right: list[layout.Operation]) -> None:
-    """Operations that both sides do alike are drawn muted."""
-    kinds = [{(op["name"], op["formula"]) for op in side} for side in (left, right)]
+    """Operations that both sides do alike, in the same shapes and amounts, are drawn muted."""
+    kinds = [{_counted(op) for op in side} for side in (left, right)]
     for op in left + right:
-        op["shared"] = all((op["name"], op["formula"]) in kind for kind in kinds)
+        op["shared"] = all(_counted(op) in kind for kind in kinds)
+
+
+def _counted(op: layout.Operation) -> tuple[object, ...]:
+    """All that tells one operation from another."""
+    counts = op["flops"], op["bytes_read"], op["bytes_written"]
+    shape = op["shape"].values()
+    return op["name"], op["formula"], *shape, *(count.tobytes() for count in counts)
 
 
 def _attention(probs: AttentionRows, exact: bool) -> layout.Attention:

@@ -46,8 +46,8 @@ test("every line has its side's bytes, name and colour", () => {
     [0, 1, 2, 3].map(at),
   ]);
   assert.deepEqual(told, [
-    ["MHA", theme.muted, false, [], [120, 240, 360, 480]],
-    ["MQA", theme.muted, false, [], [40, 80, 120, 160]],
+    ["MHA 3×5", theme.muted, false, [], [120, 240, 360, 480]],
+    ["MQA 1×5", theme.muted, false, [], [40, 80, 120, 160]],
     ["naive", theme.left.full, true, [], [132, 264, 396, 528]],
     ["absorbed", theme.right.full, true, [], [36, 72, 108, 144]],
   ]);
@@ -72,8 +72,8 @@ function axesOf(log) {
 
 test("a linear chart spans from nothing to the highest amount, over all steps", () => {
   const { x, y, width, height, highest, lowest } = axesOf(false);
-  assert.deepEqual([width, height, highest, lowest], [200, 186, 2048, 16]);
-  assert.deepEqual([x(0), x(1), x(2)], [64, 164, 264]);
+  assert.deepEqual([width, height, highest, lowest], [188, 186, 2048, 16]);
+  assert.deepEqual([x(0), x(1), x(2)], [64, 158, 252]);
   assert.deepEqual([y(0), y(1024), y(2048)], [196, 103, 10]);
 });
 

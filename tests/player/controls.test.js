@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { mount } from "../../mla_viz/player/src/player.js";
 import { tooltipPlace } from "../../mla_viz/player/src/tooltip.js";
 import { openPage } from "./fake_page.js";
-import { packed, show } from "./golden.js";
+import { edited, packed, SAME, show } from "./golden.js";
 
 const step = (page) => Number(page.root.dataset.step);
 const click = (page, action) => page.fire(page.find(`[data-action=${action}]`), "click");
@@ -16,7 +16,7 @@ const disabled = (page) =>
   );
 
 test("buttons go to the step they name, and say where they end", () => {
-  const page = show({ search: "?step=1" });
+  const page = show({ search: "?step=2" });
   const went = ["forward", "last", "forward", "back", "first", "back"].map((action) => {
     click(page, action);
     return step(page);
@@ -30,7 +30,7 @@ test("buttons go to the step they name, and say where they end", () => {
 });
 
 test("keys do what the buttons do", () => {
-  const page = show({ search: "?step=1" });
+  const page = show({ search: "?step=2" });
   const went = ["ArrowRight", "ArrowLeft", "End", "ArrowRight", "Home", "ArrowLeft", "x"].map((key) => {
     page.press(key);
     return step(page);
@@ -39,7 +39,7 @@ test("keys do what the buttons do", () => {
 });
 
 test("keys with a modifier, in a menu, or space on a button belong to others", () => {
-  const page = show({ search: "?step=1" });
+  const page = show({ search: "?step=2" });
   for (const modifier of ["ctrlKey", "metaKey", "altKey"]) page.press("ArrowRight", { [modifier]: true });
   page.fire(page.find("select[name=layer]"), "keydown", { key: "ArrowRight" });
   page.fire(page.find("[data-action=play]"), "keydown", { key: " " });
@@ -83,7 +83,7 @@ test("the line beside the controls has room for its widest words", () => {
 });
 
 test("playing goes two steps a second, times its speed, and stops at the end", () => {
-  const page = show({ search: "?step=0" });
+  const page = show({ search: "?step=1" });
   const play = page.find("[data-action=play]");
   click(page, "play");
   assert.deepEqual(
@@ -119,7 +119,7 @@ test("playing at the end starts anew, and any step of one's own stops it", () =>
 });
 
 test("while it plays the narration is spoken once a second", () => {
-  const page = show({ search: "?step=0&speed=8" });
+  const page = show({ search: "?step=1&speed=8" });
   const spoken = () => page.text(".narration .spoken").slice(0, 6);
   click(page, "play");
   page.frame(100);
@@ -131,7 +131,7 @@ test("while it plays the narration is spoken once a second", () => {
 });
 
 test("the address says where one stands, and keeps what is not its own", () => {
-  const page = show({ search: "?prompt=a+b&step=1&layer=2&head=3&speed=2&seed=7", hash: "#here" });
+  const page = show({ search: "?prompt=a+b&step=2&layer=2&head=3&speed=2&seed=7", hash: "#here" });
   assert.deepEqual([step(page), page.root.dataset.steps], [1, "4"]);
   assert.deepEqual(
     ["layer", "head", "speed"].map((name) => page.find(`select[name=${name}]`).value),
@@ -143,19 +143,20 @@ test("the address says where one stands, and keeps what is not its own", () => {
   page.rest(1);
   assert.deepEqual(page.written, {
     state: "kept",
-    url: "/app?prompt=a+b&seed=7&step=2&layer=2&head=3&speed=2#here",
+    url: "/app?prompt=a+b&seed=7&step=3&layer=2&head=3&speed=2#here",
   });
-  assert.equal(page.stored, "step=2&layer=2&head=3&speed=2");
+  assert.equal(page.stored, `step=3&layer=2&head=3&speed=2&prompt=${SAME.prompt}`);
 });
 
 test("an address that says so already is not written again", () => {
-  const page = show({ search: "?step=1&layer=1&head=1&speed=1" });
+  const page = show({ search: "?step=2&layer=1&head=1&speed=1" });
   page.rest(300);
   assert.equal(page.written, undefined);
 });
 
 test("without a step in the address the tab's last place counts", () => {
-  const page = show({ search: "?seed=7&layer=1", stored: "step=1&layer=2&head=2&speed=0.5" });
+  const stored = `step=2&layer=2&head=2&speed=0.5&prompt=${SAME.prompt}`;
+  const page = show({ search: "?seed=7&layer=1", stored });
   assert.equal(step(page), 1);
   assert.deepEqual(
     ["layer", "head", "speed"].map((name) => page.find(`select[name=${name}]`).value),
@@ -168,20 +169,20 @@ test("an address out of range is brought into it, and an unknown one is the last
     const page = show({ search });
     return [step(page), page.find("select[name=layer]").value, page.find("select[name=head]").value];
   };
-  assert.deepEqual(at("?step=99&layer=9&head=9"), [3, "1", "2"]);
+  assert.deepEqual(at("?step=100&layer=9&head=9"), [3, "1", "2"]);
   assert.deepEqual(at("?step=-3&layer=0&head=0"), [0, "0", "0"]);
   assert.deepEqual(at("?step=x"), [3, "0", "0"]);
-  assert.equal(show({ search: "?step=1&speed=3" }).find("select[name=speed]").value, "1");
+  assert.equal(show({ search: "?step=2&speed=3" }).find("select[name=speed]").value, "1");
 });
 
 test("a browser without storage shows the run all the same", () => {
-  const page = show({ search: "?step=1" });
+  const page = show({ search: "?step=2" });
   page.window.sessionStorage.setItem = () => {
     throw new Error("denied");
   };
   page.press("ArrowRight");
   page.rest(300);
-  assert.match(page.written.url, /step=2/);
+  assert.match(page.written.url, /step=3/);
 });
 
 test("menus count from one and offer what there is", () => {
@@ -204,33 +205,33 @@ test("menus count from one and offer what there is", () => {
 
 test("a click on a head chooses it", () => {
   const page = show();
-  page.fire(page.find(".panel.right .heads canvas"), "click", { offsetY: 20 });
+  page.fire(page.find(".panel.right .heads canvas"), "click", { offsetX: 60, offsetY: 20 });
   page.frame();
   assert.equal(page.find("select[name=head]").value, "1");
   assert.match(page.text(".panel.left .triangle .caption"), /^Head 2,/);
-  page.fire(page.find(".panel.right .heads canvas"), "click", { offsetY: 43 });
+  page.fire(page.find(".panel.right .heads canvas"), "click", { offsetX: 60, offsetY: 43 });
   assert.equal(page.find("select[name=head]").value, "1");
 });
 
 test("pointing at a map says what lies there", () => {
-  const page = show({ search: "?step=2&layer=2&head=3" });
+  const page = show({ search: "?step=3&layer=2&head=3" });
   const tooltip = page.find(".tooltip");
   const at = (selector, offsetX, offsetY) => {
     page.fire(page.find(selector), "pointermove", { offsetX, offsetY, clientX: 0, clientY: 0 });
     return tooltip.hidden ? null : tooltip.textContent;
   };
   // Layer 2 at step 2: head 2 holds 30 to 32 64ths, head 3 33 to 35; query 1 of head 3 16 and 17.
-  assert.equal(at(".panel.left .heads canvas", 34 + 60, 20), "head 2\ntoken 1 ␣⏎\n0.484375000");
-  assert.equal(at(".panel.right .heads canvas", 34 + 60, 20), "head 2\ntoken 1 ␣⏎\n0.500000000");
+  assert.equal(at(".panel.left .heads canvas", 34 + 60, 20), "head 2\ntoken 2 ␣⏎\n0.484375000");
+  assert.equal(at(".panel.right .heads canvas", 34 + 60, 20), "head 2\ntoken 2 ␣⏎\n0.500000000");
   assert.equal(at(".panel.left .heads canvas", 34 + 160, 20), null);
   assert.equal(at(".panel.left .heads canvas", 34 + 60, 43), null);
   assert.equal(
     at(".panel.left .triangle canvas", 34 + 60, 60),
-    "head 3, query 1 ␣⏎\ntoken 1 ␣⏎\n0.265625000",
+    "head 3, query 2 ␣⏎\ntoken 2 ␣⏎\n0.265625000",
   );
   assert.equal(at(".panel.left .triangle canvas", 34 + 120, 60), null);
   assert.equal(at(".panel.left .triangle canvas", 34 + 10, 200), null);
-  assert.match(at(".panel.left .cache canvas", 34, 11), /^token 2 🦊\nhead 1, k, value 0\n≈ /);
+  assert.match(at(".panel.left .cache canvas", 34, 11), /^token 3 🦊\nhead 1, k, value 1\n≈ /);
   page.fire(page.find(".panel.left .cache canvas"), "pointerleave");
   assert.equal(tooltip.hidden, true);
 });
@@ -239,7 +240,36 @@ test("pointing at a kept query names it, not its row", () => {
   const page = show({ name: "golden_models.bin" });
   const where = { offsetX: 34 + 10, offsetY: 120, clientX: 0, clientY: 0 };
   page.fire(page.find(".panel.left .triangle canvas"), "pointermove", where);
-  assert.equal(page.text(".tooltip"), "head 1, query 2 <b>\ntoken 0 one\n≈ 0.251 (rounded)");
+  assert.equal(page.text(".tooltip"), "head 1, query 3 <b>\ntoken 1 one\n≈ 0.251 (rounded)");
+});
+
+test("a finger's tap tells a value until the next tap elsewhere", () => {
+  const page = show({ search: "?step=3&layer=2&head=3" });
+  const [tooltip, canvas] = [page.find(".tooltip"), page.find(".panel.left .triangle canvas")];
+  const touch = { pointerType: "touch", clientX: 0, clientY: 0, offsetX: 34 + 60, offsetY: 60 };
+  for (const type of ["pointerdown", "pointermove", "pointerleave"]) page.fire(canvas, type, touch);
+  assert.equal(tooltip.hidden, true);
+  page.fire(canvas, "click", touch);
+  assert.equal(tooltip.textContent, "head 3, query 2 ␣⏎\ntoken 2 ␣⏎\n0.265625000");
+  for (const type of ["pointerdown", "pointerleave"]) page.fire(canvas, type, touch);
+  assert.equal(tooltip.hidden, false);
+  page.fire(page.find(".badge"), "pointerdown", touch);
+  assert.equal(tooltip.hidden, true);
+  page.fire(canvas, "click", touch);
+  page.fire(canvas, "click", { ...touch, offsetY: 200 });
+  assert.equal(tooltip.hidden, true);
+});
+
+test("a tooltip that stays open tells what is there now", () => {
+  const page = show({ search: "?step=3&layer=2&head=3" });
+  const where = { offsetX: 34 + 60, offsetY: 20, clientX: 0, clientY: 0 };
+  page.fire(page.find(".panel.left .heads canvas"), "pointermove", where);
+  page.press("ArrowLeft");
+  page.frame();
+  assert.equal(page.text(".tooltip"), "head 2\ntoken 2 ␣⏎\n0.234375000");
+  page.press("ArrowLeft");
+  page.frame();
+  assert.equal(page.find(".tooltip").hidden, true);
 });
 
 test("the tooltip follows the pointer inside its frame", () => {
@@ -262,7 +292,7 @@ test("a tooltip stands below the pointer, inside the page, above it where there 
 });
 
 test("attributes tell tests and hosts the step, and each painting is an event", () => {
-  const page = show({ search: "?step=1" });
+  const page = show({ search: "?step=2" });
   const { step: at, steps, playing, leftBytes, rightBytes } = page.root.dataset;
   assert.deepEqual([at, steps, playing, leftBytes, rightBytes], ["1", "4", "false", "264", "72"]);
   page.events.length = 0;
@@ -273,7 +303,7 @@ test("attributes tell tests and hosts the step, and each painting is an event", 
 });
 
 test("what is out of sight is painted once stepping rests", () => {
-  const page = show({ search: "?step=0" });
+  const page = show({ search: "?step=1" });
   const card = page.find(".next");
   page.see([{ target: card, isIntersecting: false }]);
   page.frame();
@@ -287,27 +317,47 @@ test("what is out of sight is painted once stepping rests", () => {
   assert.equal(first(), "d");
 });
 
-test("the strip scrolls to the line before the current chip", () => {
-  const page = show({ search: "?step=0" });
-  const strip = page.find(".tokens");
-  strip.scrollTop = 0;
-  strip.box = { top: 100, height: 91 };
-  page.root.querySelectorAll(".chip").forEach((chip, index) => {
-    chip.box = { top: 103 + 30 * index, height: 25 };
-  });
+/** A page whose prompt and generated tokens have room for two lines each, with a token a line. */
+function narrowLanes(options) {
+  const page = show(options);
+  const lanes = page.root.querySelectorAll(".lane");
+  for (const lane of lanes) {
+    Object.assign(lane, { scrollTop: 0, box: { top: 100, height: 61 } });
+    lane.children.forEach((chip, index) => {
+      chip.box = { top: 103 + 30 * index, height: 25 };
+    });
+  }
+  return { page, tops: () => lanes.map(({ scrollTop }) => scrollTop) };
+}
+
+test("a lane scrolls to the line before the current token, and stays where that is in view", () => {
+  const { page, tops } = narrowLanes({ search: "?step=1" });
   page.press("ArrowRight");
   page.frame();
-  assert.equal(strip.scrollTop, 0);
-  page.press("End");
+  assert.deepEqual(tops(), [0, 0]);
+  page.press("ArrowRight");
   page.frame();
-  assert.equal(strip.scrollTop, 60);
+  assert.deepEqual(tops(), [30, 0]);
 });
 
-test("another run keeps the place as far as it reaches; the same one changes nothing", () => {
-  const page = show({ search: "?step=3&layer=2&head=2" });
+test("behind the prompt its end is in view", () => {
+  const { page, tops } = narrowLanes({ search: "?step=1" });
+  page.press("End");
+  page.frame();
+  assert.deepEqual(tops(), [30, 0]);
+});
+
+/** A golden run under another prompt, or under that of the first one. */
+const prompted = (name, prompt = SAME.prompt) =>
+  edited(name, (header) => {
+    header.prompt = prompt;
+  });
+
+test("another run of a prompt keeps the place as far as it reaches; the same one changes nothing", () => {
+  const page = show({ search: "?step=4&layer=2&head=2" });
   page.player.load(packed());
   assert.equal(page.root.dataset.models, "same");
-  page.player.load(packed("golden_models.bin"));
+  page.player.load(prompted("golden_models.bin"));
   page.player.recolour();
   page.frame();
   assert.equal(step(page), 2);
@@ -322,6 +372,27 @@ test("another run keeps the place as far as it reaches; the same one changes not
   assert.deepEqual([step(page), page.find("select[name=head]").value], [0, "1"]);
 });
 
+test("a new prompt starts at its start, in the layer and head that are shown", () => {
+  const page = show({ search: "?step=3&layer=2&head=2" });
+  page.player.load(prompted("golden.bin", "another"));
+  page.player.recolour();
+  assert.equal(step(page), 0);
+  assert.deepEqual(
+    ["layer", "head"].map((name) => page.find(`select[name=${name}]`).value),
+    ["1", "1"],
+  );
+  page.rest(300);
+  assert.match(page.written.url, /step=1&layer=2&head=2/);
+});
+
+test("a step of the address that was left by another prompt is not taken", () => {
+  const stored = "step=3&layer=1&head=1&speed=1&prompt=another";
+  assert.equal(step(show({ search: "?step=3", stored })), 0);
+  assert.equal(step(show({ search: "", stored })), 0);
+  assert.equal(step(show({ search: "?step=2", stored })), 1);
+  assert.equal(step(show({ search: "?step=3", stored: stored.replace("another", SAME.prompt) })), 2);
+});
+
 test("bytes that are shown already are not read again", () => {
   const bytes = packed();
   const page = show({ bytes });
@@ -331,10 +402,11 @@ test("bytes that are shown already are not read again", () => {
 });
 
 test("nothing goes on behind a player that was ended", () => {
-  const page = show({ search: "?step=0" });
+  const page = show({ search: "?step=1" });
   page.press(" ");
   page.player.destroy();
   assert.deepEqual([page.frames.size, page.timers.size, page.observers.length], [0, 0, 0]);
+  assert.equal(page.document.listeners.length, 0);
 });
 
 test("keys before the first run do nothing", () => {

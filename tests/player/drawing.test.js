@@ -16,7 +16,7 @@ const texts = (page, selector) => named(page.drawn(selector), "fillText").map(({
 const close = (one, other) => assert.ok(Math.abs(one - other) < 1e-9, `${one} is not ${other}`);
 
 test("area is memory: both caches have one height and the widths of their bytes", () => {
-  const page = show({ search: "?step=2", width: WIDTH });
+  const page = show({ search: "?step=3", width: WIDTH });
   const [, , , , , x, y, width, height] = image(page, canvas("left", "cache"));
   const [, , , , , otherX, otherY, otherWidth, otherHeight] = image(page, canvas("right", "cache"));
   assert.deepEqual([x, y, otherX, otherY], [GUTTER, 0, GUTTER, 0]);
@@ -27,18 +27,18 @@ test("area is memory: both caches have one height and the widths of their bytes"
 
 test("a cache shows the rows so far, and a line below the newest", () => {
   for (const step of [0, 3]) {
-    const page = show({ search: `?step=${step}`, width: WIDTH });
+    const page = show({ search: `?step=${step + 1}`, width: WIDTH });
     const [picture, , , wide, high, , , , height] = image(page, canvas("left", "cache"));
     assert.deepEqual([wide, high, height], [picture.width, 5 * (step + 1), 5 * (step + 1)]);
     const [x, y, width] = named(page.drawn(canvas("left", "cache")), "fillRect").at(-1).args;
     assert.deepEqual([x, y, width], [GUTTER, 5 * (step + 1), 200]);
-    assert.ok(texts(page, canvas("left", "cache")).includes(String(step)));
+    assert.ok(texts(page, canvas("left", "cache")).includes(String(step + 1)));
   }
 });
 
 test("a cache's pixels are its bytes in its side's colours", () => {
   const theme = themeOf(SAME);
-  const page = show({ search: "?step=3&layer=2", width: GUTTER + 2 + 33 });
+  const page = show({ search: "?step=4&layer=2", width: GUTTER + 2 + 33 });
   for (const [side, elems] of [
     ["left", 33],
     ["right", 9],
@@ -52,7 +52,7 @@ test("a cache's pixels are its bytes in its side's colours", () => {
 });
 
 test("what the other side caches more is outlined beside the smaller cache, and named", () => {
-  const page = show({ search: "?step=2", width: 436 });
+  const page = show({ search: "?step=3", width: 436 });
   const dashed = (side) => {
     const calls = page.drawn(canvas(side, "cache"));
     const from = calls.findIndex(({ name, args }) => name === "setLineDash" && args[0].length);
@@ -103,7 +103,7 @@ test("what is pooled for display is said, and only where it is", () => {
 
 test("the empty rest of a cache is framed, and named where there is room", () => {
   const words = ({ side = "left", ...options }) =>
-    texts(show({ search: "?step=0", ...options }), canvas(side, "cache")).filter((text) =>
+    texts(show({ search: "?step=1", ...options }), canvas(side, "cache")).filter((text) =>
       text.endsWith("to come"),
     );
   const longer = thirtySteps();
@@ -133,7 +133,7 @@ test("where the left cache is the smaller one it says what the right one caches 
 test("every head has a row of weights over the tokens so far, and nothing after them", () => {
   const theme = themeOf(SAME);
   for (const side of ["left", "right"]) {
-    const page = show({ search: "?step=1&layer=2", width: WIDTH });
+    const page = show({ search: "?step=2&layer=2", width: WIDTH });
     const [picture, ...place] = image(page, canvas(side, "heads"));
     assert.deepEqual([picture.width, picture.height, place], [200, 42, [GUTTER, 0, 200, 42]]);
     const pixel = (x, y) => picture.pixels[y * 200 + x];
@@ -148,7 +148,7 @@ test("every head has a row of weights over the tokens so far, and nothing after 
 });
 
 test("heads are numbered from one, the chosen one bold, and the tokens named below", () => {
-  const page = show({ search: "?step=1&head=2", width: WIDTH });
+  const page = show({ search: "?step=2&head=2", width: WIDTH });
   const calls = named(page.drawn(canvas("left", "heads")), "fillText");
   assert.deepEqual(calls.map(({ args, font }) => [args[0], font.startsWith("600")]).slice(0, 3), [
     ["1", false],
@@ -161,7 +161,7 @@ test("heads are numbered from one, the chosen one bold, and the tokens named bel
 });
 
 test("the triangle shows the queries so far and outlines the newest", () => {
-  const page = show({ search: "?step=2&layer=2&head=1", width: WIDTH });
+  const page = show({ search: "?step=3&layer=2&head=1", width: WIDTH });
   const theme = themeOf(SAME);
   for (const side of ["left", "right"]) {
     const [picture, , , wide, high, x, y, width, height] = image(page, canvas(side, "triangle"));
@@ -169,14 +169,14 @@ test("the triangle shows the queries so far and outlines the newest", () => {
     assert.deepEqual([wide, high, x, y, width, height], [200, 172, GUTTER, 0, 200, 172]);
     const outline = named(page.drawn(canvas(side, "triangle")), "strokeRect").at(-1).args;
     assert.deepEqual(outline, [GUTTER - 0.5, 114.5, 151, 57.5]);
-    assert.deepEqual(texts(page, canvas(side, "triangle")), ["2"]);
+    assert.deepEqual(texts(page, canvas(side, "triangle")), ["3"]);
     const [weight] = SAME[side].attention.stored(2, 1, 0).subarray(1);
     assert.equal(picture.pixels[120 * 200 + 51], theme[side].scale[Math.round(255 * weight)]);
   }
 });
 
 test("a map is drawn anew for another layer or head, and kept for another step", () => {
-  const page = show({ search: "?step=0", width: WIDTH });
+  const page = show({ search: "?step=1", width: WIDTH });
   const pixels = (part) => image(page, canvas("left", part))[0].pixels;
   const pick = (name, value) => {
     page.find(`select[name=${name}]`).value = value;
@@ -197,12 +197,12 @@ test("a map is drawn anew for another layer or head, and kept for another step",
 });
 
 test("the current query is named by its token, not by its row", () => {
-  const page = show({ name: "golden_models.bin", search: "?step=2" });
-  assert.deepEqual(texts(page, canvas("left", "triangle")), ["2"]);
+  const page = show({ name: "golden_models.bin", search: "?step=3" });
+  assert.deepEqual(texts(page, canvas("left", "triangle")), ["3"]);
 });
 
 test("before the first kept row there are words in place of the maps", () => {
-  const page = show({ search: "?step=0", bytes: lateRows() });
+  const page = show({ search: "?step=1", bytes: lateRows() });
   for (const part of ["heads", "triangle"]) {
     assert.deepEqual(texts(page, canvas("left", part)), [
       "No weights kept this early: the first are of step 3.",
@@ -250,7 +250,7 @@ test("canvases are as sharp as the screen", () => {
 });
 
 test("the chart draws the run so far thick and marks where it stands", () => {
-  const page = show({ search: "?step=1", width: 356 });
+  const page = show({ search: "?step=2", width: 368 });
   const calls = page.drawn(".growth canvas");
   const dots = named(calls, "arc").map(({ args }) => args.slice(0, 2));
   const theme = themeOf(SAME);
@@ -277,8 +277,8 @@ test("the chart draws the run so far thick and marks where it stands", () => {
     "tokens cached",
     "cache, bytes",
     "naive",
-    "MHA",
-    "MQA",
+    "MHA 3×5",
+    "MQA 1×5",
     "absorbed",
   ]);
   const filled = named(calls, "fill").map(({ fillStyle }) => fillStyle);
@@ -298,16 +298,16 @@ test("the chart's button switches between a linear scale and a logarithmic one",
 
 test("a line of the chart has a point a step, and no more than pixels", () => {
   const points = (width) => {
-    const calls = show({ bytes: thirtySteps(), search: "?step=0", width }).drawn(".growth canvas");
+    const calls = show({ bytes: thirtySteps(), search: "?step=1", width }).drawn(".growth canvas");
     const [first] = named(calls, "stroke");
     return named(calls.slice(0, calls.indexOf(first)), "lineTo").length;
   };
-  assert.deepEqual([points(356), points(156 + 10)], [30, 16]);
+  assert.deepEqual([points(368), points(168 + 10)], [30, 16]);
 });
 
 test("whole amounts of bytes are written without a point", () => {
   const bytes = edited("golden.bin", (header) => {
-    header.baselines[0].bytes_per_token = 1024;
+    for (const { baselines } of [header.left, header.right]) baselines[0].bytes_per_token = 1024;
   });
   const written = texts(show({ bytes, width: 356 }), ".growth canvas").slice(0, 5);
   assert.deepEqual(written, ["0 B", "1 KiB", "2 KiB", "3 KiB", "4 KiB"]);

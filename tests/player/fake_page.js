@@ -290,6 +290,8 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     devicePixelRatio: 1,
     innerHeight: 1000,
   };
+  page.document = Object.assign(new Element("html"), { createElement });
+  page.document.append(page.root);
   page.root.addEventListener("mla-paint", ({ detail }) => page.events.push(detail));
   setGlobals(page);
   Object.assign(page, {
@@ -297,7 +299,10 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     text: (selector) => page.root.querySelector(selector).textContent,
     texts: (selector) => page.root.querySelectorAll(selector).map((node) => node.textContent),
     drawn: (selector) => page.root.querySelector(selector).getContext("2d").calls,
-    fire: (node, type, more = {}) => node.dispatchEvent({ type, target: node, preventDefault() {}, ...more }),
+    fire: (node, type, more = {}) => {
+      const composedPath = () => pathOf(node);
+      node.dispatchEvent({ type, target: node, composedPath, preventDefault() {}, ...more });
+    },
     press: (key, more = {}) => page.fire(page.root, "keydown", { key, ...more }),
     frame: (ms = 16) => turn(page, "frames", ms),
     rest: (ms) => turn(page, "timers", ms),
@@ -314,6 +319,9 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
   });
   return page;
 }
+
+/** A node and all that it stands in. */
+const pathOf = (node) => (node ? [node, ...pathOf(node.parentElement)] : []);
 
 /** Let time pass, and call what waited for a frame, or for so long. */
 function turn(page, waiting, ms) {
@@ -355,7 +363,7 @@ function setGlobals(page) {
     HTMLSelectElement,
     HTMLTemplateElement,
     window: page.window,
-    document: { createElement },
+    document: page.document,
     getComputedStyle: () => ({ getPropertyValue: (name) => page.colours[name] ?? "" }),
     requestAnimationFrame: wait("frames"),
     cancelAnimationFrame: (id) => page.frames.delete(id),

@@ -79,10 +79,10 @@ test("a weight is told exactly, or as rounded, or as the largest of several", ()
     const rows = run.left.attention;
     return attention.weightWords(run, rows, rows.stored(row, 0, 1), tokens, "here");
   };
-  assert.equal(say(SAME, 2, [1, 2]), "here\ntoken 1 ␣⏎\n0.343750000");
-  assert.equal(say(SAME, 2, [1, 3]), "here\ntoken 2 🦊\n0.359375000, max of 2 tokens");
-  assert.equal(say(SAME, 2, [1, 9]), "here\ntoken 2 🦊\n0.359375000, max of 2 tokens");
-  assert.equal(say(MODELS, 1, [2, 3]), "here\ntoken 2 <b>\n≈ 0.561 (rounded)");
+  assert.equal(say(SAME, 2, [1, 2]), "here\ntoken 2 ␣⏎\n0.343750000");
+  assert.equal(say(SAME, 2, [1, 3]), "here\ntoken 3 🦊\n0.359375000, max of 2 tokens");
+  assert.equal(say(SAME, 2, [1, 9]), "here\ntoken 3 🦊\n0.359375000, max of 2 tokens");
+  assert.equal(say(MODELS, 1, [2, 3]), "here\ntoken 3 <b>\n≈ 0.561 (rounded)");
   assert.equal(say(SAME, 2, [3, 4]), null);
   assert.equal(say(SAME, 2, [-1, 0]), null);
 });
@@ -199,15 +199,15 @@ test("one element is as wide on both sides, and a row at most five pixels high",
 test("what lies under a point of the cache is told", () => {
   const say = (run, name, step, x, y) =>
     cache.cacheWords({ run, step, layer: 0 }, { surface: { width: 366 }, name }, x, y);
-  // Element 7 of token 1: byte 7 (33 + 7) mod 256 = 24 of layer 0, from -1 to 1.5.
+  // The eighth element of the second token: byte 7 (33 + 7) mod 256 = 24 of layer 0, from -1 to 1.5.
   assert.equal(
     say(SAME, "left", 2, 34 + 70, 5),
-    "token 1 ␣⏎\nhead 1, v, value 1\n≈ −0.76 (one byte, range −1.00 … 1.50)",
+    "token 2 ␣⏎\nhead 1, v, value 2\n≈ −0.76 (one byte, range −1.00 … 1.50)",
   );
   assert.equal(say(SAME, "left", 2, 34 + 70, 15), null);
   assert.equal(say(SAME, "left", 2, 34 + 70, -1), null);
   assert.equal(say(SAME, "left", 2, 33, 5), null);
-  assert.match(say(SAME, "right", 2, 34 + 89, 14), /^token 2 🦊\nrope key k_R, value 1\n/);
+  assert.match(say(SAME, "right", 2, 34 + 89, 14), /^token 3 🦊\nrope key k_R, value 2\n/);
   assert.equal(say(SAME, "right", 2, 34 + 90, 14), null);
   assert.match(say(MODELS, "left", 2, 34, 14), /pooled, one byte/);
 });

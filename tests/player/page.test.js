@@ -7,8 +7,8 @@ import { unionOfTop } from "../../mla_viz/player/src/candidates.js";
 import { NDArray } from "../../mla_viz/player/src/ndarray.js";
 import { edited, show } from "./golden.js";
 
-const AT_THE_FOX = { search: "?step=2&layer=2&head=3" };
-const HELD = "than plain MHA of the same heads (2·3·5 values a token and layer)";
+const AT_THE_FOX = { search: "?step=3&layer=2&head=3" };
+const HELD = "than plain MHA of 3 heads, head dim 5 (2·3·5 values a token and layer)";
 
 /** The figures of a panel's header, those that are hidden left out. */
 function header(page, side) {
@@ -34,7 +34,7 @@ test("the headers tell each side's cache and what it is held against", () => {
 });
 
 test("a side without a cache is held against nothing", () => {
-  const page = show({ name: "golden_models.bin", search: "?step=1" });
+  const page = show({ name: "golden_models.bin", search: "?step=2" });
   assert.deepEqual(header(page, "left")[1].slice(0, 2), ["2.0×", "less"]);
   assert.deepEqual(header(page, "right"), [["no cache", "", "2 tokens, all layers"]]);
   assert.equal(page.text(".panel.right .cache .caption"), "No cache, layer 1");
@@ -73,22 +73,33 @@ test("what both sides do alike is marked and says so", () => {
     const rows = page.root.querySelectorAll(`.panel.${side} .ledger tbody tr`);
     return rows
       .filter((row) => row.classList.contains("shared"))
-      .map((row) => [row.querySelector("b").textContent, row.title]);
+      .map((row) => row.querySelector("b").textContent);
   };
-  const alike = ["query", "latent", "output"].map((name) => [name, "The same on both sides"]);
+  const alike = ["query", "latent", "output"];
   assert.deepEqual([marked("left"), marked("right")], [alike, alike]);
+  const counting = "Every operation is counted by itself: operands read once, result written once.";
+  assert.equal(page.text(".panel.left .counting"), `${counting} Greyed: the same on both sides.`);
+  assert.equal(show({ name: "golden_models.bin" }).text(".panel.left .counting"), counting);
 });
 
-test("below the ledger stands what was measured and allocated, in this layer at this step", () => {
+test("where the ledger reads more than is cached it says so", () => {
+  assert.match(
+    show().text(".panel.right .counting"),
+    / Score and context both read the latent: 16 values a cached token, 9 stored\./,
+  );
+});
+
+test("below the ledger stands what was measured and allocated at this step, and in which layers", () => {
   const page = show(AT_THE_FOX);
   assert.equal(
-    page.text(".panel.left .remarks"),
-    "Measured attention time, this layer: 301 µs (one run, not a benchmark). Allocated 2.1 KiB, filled 396 B.",
+    page.text(".panel.left .measured"),
+    "Measured attention time, this layer: 301 µs (one run, not a benchmark)." +
+      " Cache, all layers: 2.1 KiB allocated, 396 B filled.",
   );
   assert.equal(
-    page.text(".panel.right .remarks"),
+    page.text(".panel.right .measured"),
     "Measured attention time, this layer: 501 µs (one run, not a benchmark)." +
-      " Rebuilt and thrown away this step: 13 B. Allocated 578 B, filled 108 B.",
+      " Rebuilt and thrown away, this layer: 13 B. Cache, all layers: 578 B allocated, 108 B filled.",
   );
 });
 
@@ -104,7 +115,7 @@ test("captions say layer, head and step as a visitor counts them, and canvases h
   assert.equal(page.text(".panel.left .heads .caption"), "Attention now, layer 2: every head over 3 tokens");
   assert.equal(
     label(".panel.left .heads"),
-    "Attention of 3 heads of naive, layer 2, over 3 tokens; head 3 looks most at token 2 🦊",
+    "Attention of 3 heads of naive, layer 2, over 3 tokens; head 3 looks most at token 3 🦊",
   );
   assert.equal(page.text(".panel.right .triangle .caption"), "Head 3, layer 2: queries down, keys across");
   assert.equal(
@@ -115,13 +126,13 @@ test("captions say layer, head and step as a visitor counts them, and canvases h
 });
 
 test("the first token adds all that is cached", () => {
-  const page = show({ search: "?step=0" });
+  const page = show({ search: "?step=1" });
   assert.equal(page.text(".panel.left .cache .aside"), "+132 B this token, all layers");
   assert.equal(page.text(".panel.left .cache .caption"), "Cache, layer 1: 1 token × 33 values");
 });
 
 test("steps that were not kept, rounding and pooling are said", () => {
-  const page = show({ name: "golden_models.bin", search: "?step=1&head=4" });
+  const page = show({ name: "golden_models.bin", search: "?step=2&head=4" });
   const heads = "Attention now, layer 1: every head over 1 token · step 1, the nearest kept · rounded";
   assert.equal(page.text(".panel.left .heads .caption"), heads);
   assert.equal(
@@ -136,11 +147,11 @@ test("steps that were not kept, rounding and pooling are said", () => {
 });
 
 test("the badge tells the differences of this step and what they prove", () => {
-  const page = show({ search: "?step=0" });
+  const page = show({ search: "?step=1" });
   const badge = page.find(".badge");
   assert.equal(badge.getAttribute("data-verdict"), "same");
   assert.equal(page.text(".verdict"), "✓ one model, two mechanisms");
-  assert.equal(page.text(".what"), "largest difference at this step, bfloat16:");
+  assert.equal(page.text(".what"), "largest difference at this step, all layers, bfloat16:");
   assert.equal(page.text(".same"), "same tokens");
   const figures = () =>
     badge
@@ -184,7 +195,7 @@ test("two models have no differences, and the page says so", () => {
 });
 
 test("candidates of both sides stand side by side, the likeliest first", () => {
-  const page = show({ search: "?step=2" });
+  const page = show({ search: "?step=3" });
   const rows = page.root.querySelectorAll(".candidate").filter((row) => !row.hidden);
   const told = rows.map((row) => [
     row.querySelector(".name").textContent,
@@ -199,26 +210,41 @@ test("candidates of both sides stand side by side, the likeliest first", () => {
   assert.deepEqual(told, [
     ["g", "left", "37.50%", "0.375", "right", "50.00%", "0.500"],
     ["h", "left", "25.00%", "0.250", "right", "12.50%", "0.125"],
-    ["i", "left", "12.50%", "0.125", "right", "0.00%", "below 0.063"],
-    ["n", "left", "0.00%", "below 0.125", "right", "6.25%", "0.063"],
+    ["i", "left", "12.50%", "0.125", "right", "0.00%", "≤ 0.063"],
+    ["n", "left", "0.00%", "≤ 0.125", "right", "6.25%", "0.063"],
+    ["\\xf0", "left", "0.00%", "≤ 0.125", "right", "0.00%", "≤ 0.063"],
   ]);
-  assert.equal(page.text(".next .aside"), "temperature 0.75");
+  assert.equal(page.text(".next .aside"), "drawn at temperature 0.75 from the 5 likeliest");
   assert.deepEqual(page.texts(".key"), ["naive", "absorbed"]);
 });
 
-test("a floor below a thousandth is said to be one", () => {
-  const page = show({ search: "?step=3" });
-  assert.deepEqual(page.texts(".candidate .probability").slice(0, 6), [
-    "1.000",
-    "1.000",
-    "0.000",
-    "0.000",
-    "0.000",
-    "below 0.001",
-  ]);
+test("where a side's list ends in nothing, what it does not list is nothing", () => {
+  const told = (name, step) => show({ name, search: `?step=${step}` }).texts(".candidate .probability");
+  assert.deepEqual(told("golden.bin", 4).slice(0, 6), ["1.000", "1.000", "0", "0", "0", "0"]);
 });
 
-test("of sixteen candidates the eight likeliest are shown", () => {
+/** The candidates of a step, the marked ones with their mark. */
+function marks(page) {
+  const rows = page.root.querySelectorAll(".candidate").filter((row) => !row.hidden);
+  return rows.map((row) =>
+    [".name", ".mark"]
+      .map((part) => row.querySelector(part).textContent)
+      .filter(Boolean)
+      .join(": "),
+  );
+}
+
+test("the token that came next is marked, and how it came", () => {
+  const page = show({ search: "?step=1" });
+  assert.deepEqual(marks(page), ["␣b", "a", "c", "m", "␣⏎: in prompt"]);
+  page.press("End");
+  page.frame();
+  assert.deepEqual(marks(page), ["␣j", "k", "l", "o", "␣day: drawn"]);
+  assert.equal(page.root.querySelectorAll(".candidate.next").length, 1);
+  assert.equal(marks(show({ name: "golden_models.bin", search: "?step=1" })).at(-1), "␣two: taken left");
+});
+
+test("of sixteen candidates the eight likeliest are shown, and always the one that came next", () => {
   const side = (letters, first) => ({
     text: [Array.from(letters)],
     probs: new NDArray(
@@ -226,19 +252,20 @@ test("of sixteen candidates the eight likeliest are shown", () => {
       [1, 8],
     ),
   });
-  const union = unionOfTop([side("abcdefgh", 0.5), side("ijklmnop", 0.484375)], 0);
-  assert.deepEqual(
-    union.map(({ text }) => text),
-    Array.from("aibjckdl"),
-  );
+  const union = (next) =>
+    unionOfTop([side("abcdefgh", 0.5), side("ijklmnop", 0.484375)], 0, next).map(({ text }) => text);
+  assert.deepEqual(union("a"), Array.from("aibjckdl"));
+  assert.deepEqual(union("l"), Array.from("aibjckdl"));
+  assert.deepEqual(union("p"), Array.from("aibjckdp"));
+  assert.deepEqual(union("z"), Array.from("aibjckdz"));
 });
 
 test("the narration is seen at every step", () => {
-  const page = show({ search: "?step=0" });
-  assert.match(page.text(".narration .seen"), /^Step 1 of 4: token 0 "Once" is fed\./);
+  const page = show({ search: "?step=1" });
+  assert.match(page.text(".narration .seen"), /^Step 1 of 4 feeds token 1, "Once"\./);
   page.press("ArrowRight");
   page.frame();
-  assert.match(page.text(".narration .seen"), /^Step 2 of 4: token 1 "␣⏎" is fed\./);
+  assert.match(page.text(".narration .seen"), /^Step 2 of 4 feeds token 2, "␣⏎"\./);
   assert.equal(page.text(".narration .spoken"), page.text(".narration .seen"));
 });
 
@@ -246,7 +273,7 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
   const page = show(AT_THE_FOX);
   assert.deepEqual(
     page.find(".tokens").children.map((node) => node.textContent),
-    ["Once", "␣⏎", "🦊", "generated", "\\xf0", "␣day"],
+    ["prompt", "Once␣⏎🦊", "generated", "\\xf0␣day"],
   );
   const chips = page.root.querySelectorAll(".chip");
   assert.deepEqual(
@@ -258,12 +285,15 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
     [null, null, "step", null, null],
   );
   assert.deepEqual(
-    chips.map((chip) => chip.dataset.pos),
-    ["0", "1", "2", "3", "4"],
+    chips.map((chip) => chip.dataset.token),
+    ["1", "2", "3", "4", "5"],
   );
-  assert.equal(chips[1].title, "token 1 · id 101 · prompt");
-  assert.equal(chips[4].title, "token 4 · id 104 · generated, not fed any more");
-  assert.equal(page.find(".tokens").getAttribute("aria-label"), "5 tokens; click one to go to its step");
+  assert.equal(chips[1].title, "token 2 · id 101 · prompt");
+  assert.equal(chips[4].title, "token 5 · id 104 · generated, not fed any more");
+  assert.deepEqual(
+    page.root.querySelectorAll(".lane").map((lane) => lane.getAttribute("aria-label")),
+    ["Prompt, 3 tokens", "Generated, 2 tokens"].map((words) => `${words}; click one to go to its step`),
+  );
   page.press("Home");
   page.frame();
   assert.deepEqual(
@@ -276,21 +306,19 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
   );
 });
 
-test("a long strip is laid out in chunks", () => {
-  const bytes = edited("golden.bin", (header) => {
-    header.tokens = Array.from({ length: 300 }, (_, pos) => ({ ...header.tokens[0], pos }));
-  });
-  const page = show({ bytes });
+test("a long lane is laid out in chunks", () => {
+  const generated = (count) => {
+    const bytes = edited("golden.bin", (header) => {
+      const all = Array.from({ length: 3 + count }, (_, pos) => ({ ...header.tokens[0], pos }));
+      header.tokens = all;
+    });
+    return show({ bytes }).find(".lane.generated").children;
+  };
   assert.deepEqual(
-    page.find(".tokens").children.map((chunk) => [chunk.className, chunk.children.length]),
-    [64, 64, 64, 64, 45].map((count) => ["chunk", count]),
+    generated(300).map((chunk) => [chunk.className, chunk.children.length]),
+    [64, 64, 64, 64, 44].map((count) => ["chunk", count]),
   );
-  const whole = show({
-    bytes: edited("golden.bin", (header) => {
-      header.tokens = Array.from({ length: 255 }, (_, pos) => ({ ...header.tokens[0], pos }));
-    }),
-  });
-  assert.equal(whole.find(".tokens").children.length, 256);
+  assert.equal(generated(256).length, 256);
 });
 
 test("a long token is cut, and whole in its title", () => {
@@ -300,6 +328,6 @@ test("a long token is cut, and whole in its title", () => {
   });
   const [cut, whole] = show({ bytes }).root.querySelectorAll(".chip");
   assert.equal(cut.textContent, `${"a".repeat(31)}…`);
-  assert.equal(cut.title, `token 0 · id 100 · prompt · ${"a".repeat(33)}`);
-  assert.deepEqual([whole.textContent, whole.title], ["a".repeat(32), "token 1 · id 101 · prompt"]);
+  assert.equal(cut.title, `token 1 · id 100 · prompt · ${"a".repeat(33)}`);
+  assert.deepEqual([whole.textContent, whole.title], ["a".repeat(32), "token 2 · id 101 · prompt"]);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { elementWords } from "../../mla_viz/player/src/cache.js";
+import { drawnWords } from "../../mla_viz/player/src/candidates.js";
 import { compare, comparedWords, timesText } from "../../mla_viz/player/src/comparison.js";
 import { shapesText } from "../../mla_viz/player/src/ledger.js";
 import { narrate, shortNames, stepWords } from "../../mla_viz/player/src/narration.js";
@@ -67,6 +68,22 @@ table("counts are said in units of 1000, three digits of them", words.countText,
   [7e15, "7000 T"],
 ]);
 
+table("what is never drawn is told from what is unlikely", words.probabilityText, [
+  [0, "0"],
+  [1e-9, "< 0.001"],
+  [0.0004, "< 0.001"],
+  [0.0005, "0.001"],
+  [0.3526, "0.353"],
+  [1, "1.000"],
+]);
+
+table("what the bars are drawn from is said", drawnWords, [
+  [{ temperature: 0.7, top_k: 40 }, "drawn at temperature 0.7 from the 40 likeliest"],
+  [{ temperature: 2, top_k: 1 }, "drawn at temperature 2 from the likeliest alone"],
+  [{ temperature: 1, top_k: 0 }, "drawn at temperature 1 from all tokens"],
+  [{ temperature: 0, top_k: 40 }, "temperature 0: the likeliest is taken; bars are the model's own"],
+]);
+
 table("times are said in the unit that fits", words.timeText, [
   [0.25, "0.25 µs"],
   [0.999, "1.0 µs"],
@@ -119,13 +136,13 @@ table("a sentence says how much less or more", comparedWords, [
 ]);
 
 table("an element of a cached row has a name", elementWords, [
-  [SAME.left.segments, 0, "head 1, k, value 0"],
-  [SAME.left.segments, 5, "head 1, k, value 5"],
-  [SAME.left.segments, 6, "head 1, v, value 0"],
-  [SAME.left.segments, 32, "head 3, v, value 4"],
-  [SAME.left.segments, 33, "value 33"],
-  [SAME.right.segments, 6, "latent c_KV, value 6"],
-  [SAME.right.segments, 7, "rope key k_R, value 0"],
+  [SAME.left.segments, 0, "head 1, k, value 1"],
+  [SAME.left.segments, 5, "head 1, k, value 6"],
+  [SAME.left.segments, 6, "head 1, v, value 1"],
+  [SAME.left.segments, 32, "head 3, v, value 5"],
+  [SAME.left.segments, 33, "value 34"],
+  [SAME.right.segments, 6, "latent c_KV, value 7"],
+  [SAME.right.segments, 7, "rope key k_R, value 1"],
 ]);
 
 table("the shapes of an operation, tokens for what grows", shapesText, [
@@ -148,16 +165,16 @@ table("a step is told in sentences", narrate, [
   [
     SAME,
     0,
-    'Step 1 of 4: token 0 "Once" is fed. Naive caches 132 B, absorbed 36 B, 3.7 times less. Most likely next: a 50 % (naive), ␣b 63 % (absorbed).',
+    'Step 1 of 4 feeds token 1, "Once". Naive caches 132 B, absorbed 36 B, 3.7 times less, over all layers. Most likely next: a 50 % (naive), ␣b 63 % (absorbed).',
   ],
   [
     SAME,
     1,
-    'Step 2 of 4: token 1 "␣⏎" is fed. Naive caches 264 B, absorbed 72 B, 3.7 times less. Most likely next: d 75 %.',
+    'Step 2 of 4 feeds token 2, "␣⏎". Naive caches 264 B, absorbed 72 B, 3.7 times less, over all layers. Most likely next: d 75 %.',
   ],
   [
     MODELS,
     2,
-    'Step 3 of 3: token 2 "<b>" is fed. GQA caches 192 B, recompute nothing. Most likely next: e 50 % (GQA), y 25 % (recompute).',
+    'Step 3 of 3 feeds token 3, "<b>". GQA caches 192 B, recompute nothing, over all layers. Most likely next: e 50 % (GQA), y 25 % (recompute).',
   ],
 ]);

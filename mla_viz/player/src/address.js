@@ -1,7 +1,7 @@
-// The address: `step`, `layer`, `head` and `speed` in the page's URL. The step is the index of its token,
-// from zero as on the chips; layers and heads count from one as in their menus.
+// The address: `step`, `layer`, `head` and `speed` in the page's URL, counted from one as on the page.
 // It knows the query string and leaves every other parameter, and the history's state, as they are. The
-// tab remembers the last place too, since another page of the app drops these parameters from the URL.
+// tab remembers the last place and its prompt too, since another page of the app drops these parameters
+// from the URL, and since a step means nothing under another prompt.
 
 /** @import { State } from "./player.js" */
 /** @typedef {{ step?: number, layer?: number, head?: number, speedName: string }} Place */
@@ -11,22 +11,26 @@ const MEMORY = "mla-viz-place";
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
 /**
- * Step, layer and head from zero (undefined where absent or no number), and the speed's name.
- * @type {() => Place}
+ * Step, layer and head from zero (undefined where absent or no number), and the speed's name. A step that
+ * is left over from another prompt is the first one.
+ * @type {(prompt: string) => Place}
  */
-export function readAddress() {
+export function readAddress(prompt) {
   const here = new URLSearchParams(window.location.search);
-  const query = here.has("step") ? here : new URLSearchParams(remembered() ?? "");
-  /** @type {(name: string, first: number) => number | undefined} */
-  const index = (name, first) => {
+  const last = new URLSearchParams(remembered() ?? "");
+  const query = here.has("step") ? here : last;
+  const elsewhere = last.has("step") && last.get("prompt") !== prompt;
+  const leftOver = elsewhere && query.get("step") === last.get("step");
+  /** @type {(name: string) => number | undefined} */
+  const index = (name) => {
     const value = Number.parseInt(query.get(name) ?? "", 10);
-    return Number.isNaN(value) ? undefined : value - first;
+    return Number.isNaN(value) ? undefined : value - 1;
   };
   const speed = query.get("speed") ?? "";
   return {
-    step: index("step", 0),
-    layer: index("layer", 1),
-    head: index("head", 1),
+    step: leftOver ? 0 : index("step"),
+    layer: index("layer"),
+    head: index("head"),
     speedName: SPEEDS.includes(speed) ? speed : "1",
   };
 }
@@ -53,15 +57,15 @@ function remember(words) {
 }
 
 /** @type {(state: State) => void} */
-function writeAddress({ step, layer, head, speedName }) {
-  const values = { step, layer: layer + 1, head: head + 1, speed: speedName };
+function writeAddress({ run, step, layer, head, speedName }) {
+  const values = { step: step + 1, layer: layer + 1, head: head + 1, speed: speedName };
   const { search, pathname, hash } = window.location;
   const others = search
     .slice(1)
     .split("&")
     .filter((pair) => pair && !(pair.split("=")[0] in values));
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
-  remember(own.join("&"));
+  remember([...own, `prompt=${run?.prompt}`].join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;
   if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
 }

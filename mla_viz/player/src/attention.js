@@ -102,5 +102,5 @@ export function weightWords(run, rows, stored, [from, until], where) {
   const weight = stored[best] * rows.scale(1);
   const figure = rows.exact ? weight.toPrecision(9) : `≈ ${weight.toFixed(3)} (rounded)`;
   const pooled = to - from > 1 ? `, max of ${to - from} tokens` : "";
-  return `${where}\ntoken ${best} ${quoted(run.tokens[best].text, 20)}\n${figure}${pooled}`;
+  return `${where}\ntoken ${best + 1} ${quoted(run.tokens[best].text, 20)}\n${figure}${pooled}`;
 }

@@ -38,7 +38,7 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
   setAttribute(badge, "data-verdict", !run.same_model ? "different" : run.same_tokens ? "same" : "warning");
   setText(verdict, run.same_model ? "✓ one model, two mechanisms" : "≠ different models");
   const words = run.differences
-    ? `largest difference at this step, ${run.dtype}:`
+    ? `largest difference at this step, all layers, ${run.dtype}:`
     : "differences mean nothing here: the two sides have weights of their own";
   setText(what, words);
   for (const { name, node, figure } of differences) {

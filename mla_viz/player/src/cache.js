@@ -14,7 +14,6 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { shortNames } from "./narration.js";
-import { attachTooltip } from "./tooltip.js";
 import { bytesText, plural, quoted, signedText } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
@@ -22,6 +21,7 @@ import { bytesText, plural, quoted, signedText } from "./words.js";
 /** @import { Run, Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
 /** @import { Theme } from "./theme.js" */
+/** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null }} CacheMap */
 /** @typedef {{ caption: HTMLElement, aside: HTMLElement }} Captions */
 /** @typedef {{ elementWidth: number, rowHeight: number, plotHeight: number }} Scale in CSS pixels */
@@ -31,13 +31,13 @@ const HEIGHT = 160;
 const TALLEST_ROW = 5;
 const BRACKET_HEIGHT = 34;
 
-/** @type {(panel: HTMLElement, name: SideName, tooltip: HTMLElement) => Part} */
+/** @type {(panel: HTMLElement, name: SideName, tooltip: Tooltip) => Part} */
 export function makeCacheView(panel, name, tooltip) {
   const surface = makeSurface(find(panel, ".cache canvas", HTMLCanvasElement));
   /** @type {CacheMap} */
   const state = { name, surface, view: null };
   const captions = { caption: find(panel, ".cache .caption"), aside: find(panel, ".cache .aside") };
-  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && cacheWords(state.view, state, x, y));
+  tooltip.attach(surface.canvas, (x, y) => state.view && cacheWords(state.view, state, x, y));
   return { surface, paint: (view) => paintCache(state, captions, view) };
 }
 
@@ -138,7 +138,11 @@ function drawMissing(context, { run, step, theme }, name, { elementWidth, rowHei
 function drawNewRow(context, { step, theme }, rowHeight, width) {
   const bottom = (step + 1) * rowHeight;
   const middle = Math.max(6, bottom - rowHeight / 2);
-  write(context, theme, String(step), GUTTER - 10, middle, { align: "right", size: 10.5, colour: theme.ink });
+  write(context, theme, String(step + 1), GUTTER - 10, middle, {
+    align: "right",
+    size: 10.5,
+    colour: theme.ink,
+  });
   drawMarker(context, theme, middle);
   context.fillStyle = theme.ink;
   context.fillRect(GUTTER, bottom, Math.max(width, 2), 1.5);
@@ -229,7 +233,7 @@ export function cacheWords({ run, step, layer }, { surface, name }, x, y) {
   const { value, low, high } = cellValue(side, layer, pos, index);
   const kept = isReduced(side) ? "pooled, one byte" : "one byte";
   return (
-    `token ${pos} ${quoted(run.tokens[pos].text, 20)}\n${elementWords(side.segments, index)}\n` +
+    `token ${pos + 1} ${quoted(run.tokens[pos].text, 20)}\n${elementWords(side.segments, index)}\n` +
     `≈ ${signedText(value)} (${kept}, range ${signedText(low)} … ${signedText(high)})`
   );
 }
@@ -247,15 +251,15 @@ export function cellValue({ cells, cache_elems: cached }, layer, pos, index) {
 }
 
 /**
- * What one element of a cached row is, in words: "head 2, k, value 7".
+ * What one element of a cached row is, in words that count from one: "head 2, k, value 7".
  * @type {(segments: Segment[], index: number) => string}
  */
 export function elementWords(segments, index) {
   const segment = within(segments, index);
-  if (!segment) return `value ${index}`;
+  if (!segment) return `value ${index + 1}`;
   const part = within(segment.of.parts, segment.rest);
-  if (!part) return `${segment.of.label}, value ${segment.rest}`;
-  return `${segment.of.label}, ${part.of.label}, value ${part.rest}`;
+  if (!part) return `${segment.of.label}, value ${segment.rest + 1}`;
+  return `${segment.of.label}, ${part.of.label}, value ${part.rest + 1}`;
 }
 
 /**

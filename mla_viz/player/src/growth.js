@@ -1,14 +1,15 @@
-// The chart of growth: cached bytes of both sides and of plain baselines against tokens.
+// The chart of growth: cached bytes of both sides, and of plain attention with their heads, against tokens.
 // It knows whole series and one marked step; it does not know attention, operations or controls.
 
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { shortNames } from "./narration.js";
+import { shortNames, sizedNames } from "./narration.js";
 import { SIDES } from "./payload.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
+/** @import { Baseline } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
 /** @import { Theme } from "./theme.js" */
@@ -34,7 +35,7 @@ import { bytesText, plural } from "./words.js";
  */
 
 const HEIGHT = 236;
-const MARGIN = { left: 64, right: 92, top: 10, bottom: 40 };
+const MARGIN = { left: 64, right: 104, top: 10, bottom: 40 };
 
 /** @type {(card: HTMLElement) => Part} */
 export function makeChart(card) {
@@ -77,7 +78,7 @@ function paintChart(state, view) {
  * @type {(run: Run, theme: Theme) => Line[]}
  */
 export function chartSeries(run, theme) {
-  const plain = run.baselines.map(({ label, bytes_per_token: each }) => ({
+  const plain = references(run).map(({ label, bytes_per_token: each }) => ({
     label,
     colour: theme.muted,
     text: theme.muted,
@@ -87,7 +88,7 @@ export function chartSeries(run, theme) {
   }));
   const last = run.n_steps - 1;
   const alike = run.left.cache_bytes.at(last) === run.right.cache_bytes.at(last);
-  const names = shortNames(run);
+  const names = sizedNames(run);
   const own = SIDES.map((name, index) => ({
     label: names[index],
     colour: theme[name].full,
@@ -97,6 +98,15 @@ export function chartSeries(run, theme) {
     at: (/** @type {number} */ step) => run[name].cache_bytes.at(step),
   }));
   return [...plain, ...own];
+}
+
+/**
+ * Plain attention with the heads of either side, each once, without what a side is itself.
+ * @type {(run: Run) => Baseline[]}
+ */
+function references({ left, right }) {
+  const all = new Map([...left.baselines, ...right.baselines].map((each) => [each.label, each]));
+  return [...all.values()].filter(({ label }) => label !== left.sized && label !== right.sized);
 }
 
 /**

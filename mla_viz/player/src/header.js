@@ -53,11 +53,14 @@ function paintHeader({ label, amount, comparisons }, name, { run, step }) {
 }
 
 /**
- * What this side's cache is held against: the right one against the left, both against plain MHA.
+ * What this side's cache is held against: the right one against the left, both against plain MHA of their
+ * own heads, where they are no such MHA themselves.
  * @type {(run: Run, name: SideName, step: number) => Held[]}
  */
 function baselinesOf(run, name, step) {
-  const plain = run.baselines.slice(0, 1).map((baseline) => ({
+  const { baselines, sized } = run[name];
+  const others = baselines.slice(0, 1).filter(({ label }) => label !== sized);
+  const plain = others.map((baseline) => ({
     bytes: baseline.bytes_per_token * (step + 1),
     words: `${baseline.what} (${baseline.counted})`,
   }));

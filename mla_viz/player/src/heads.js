@@ -24,12 +24,12 @@ import {
   write,
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { attachTooltip } from "./tooltip.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
 /** @import { Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Heads */
 
 const LABEL_HEIGHT = 18;
@@ -37,7 +37,7 @@ const LABEL_HEIGHT = 18;
 /**
  * @param {HTMLElement} panel
  * @param {SideName} name
- * @param {HTMLElement} tooltip
+ * @param {Tooltip} tooltip
  * @param {(head: number) => void} chooseHead
  * @returns {Part}
  */
@@ -45,7 +45,7 @@ export function makeHeadsView(panel, name, tooltip, chooseHead) {
   const surface = makeSurface(find(panel, ".heads canvas", HTMLCanvasElement));
   /** @type {Heads} */
   const state = { name, surface, view: null, caption: find(panel, ".heads .caption") };
-  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && headsWords(state.view, state, x, y));
+  tooltip.attach(surface.canvas, (x, y) => state.view && headsWords(state.view, state, x, y));
   surface.canvas.addEventListener("click", (event) => {
     const head = state.view ? headAt(state.view.run[name], event.offsetY) : -1;
     if (head >= 0) chooseHead(head);
@@ -173,7 +173,7 @@ function attentionNotes(surface, { run, step }, { attention }, row) {
 function peakWords(view, side, row) {
   const stored = side.attention.stored(row, view.layer, headOf(view, side));
   const best = peakOf(stored, 0, stored.length);
-  return `token ${best} ${quoted(view.run.tokens[best].text, 20)}`;
+  return `token ${best + 1} ${quoted(view.run.tokens[best].text, 20)}`;
 }
 
 /**

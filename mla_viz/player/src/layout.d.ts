@@ -17,7 +17,7 @@ export interface Differences {
   logits: NDArray<Float64Array, [steps: number]>;
 }
 
-/** A cache that ratios are taken against: what it is, what it counts, bytes of all layers. */
+/** Plain attention of a side's own heads: what it is, what it counts, bytes of all layers. */
 export interface Baseline {
   label: string;
   what: string;
@@ -54,7 +54,7 @@ export interface Product {
   columns: number | null;
 }
 
-/** A line of the ledger of one layer; `shared` where the other side has the same. */
+/** A line of the ledger of one layer; `shared` where the other side counts the same. */
 export interface Operation {
   name: string;
   formula: string;
@@ -79,22 +79,25 @@ export interface Cells {
   data: NDArray<Uint8Array, [n_layers: number, rows: number, elems: number]>;
 }
 
-/** The likeliest next tokens after each step, likeliest first. */
+/** The likeliest next tokens after each step, likeliest first, as `choice_logits` says. */
 export interface Candidates {
   text: string[][];
   probs: NDArray<Float32Array, [steps: number, candidates: number]>;
 }
 
-/** One mechanism's decoding. Bytes are of all layers, elements of one token in one layer. */
+/** One mechanism's decoding. Bytes are of all layers, elements of one token in one layer. `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is `short` with what tells its cache from that of other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it does. */
 export interface Side {
   mechanism: string;
   label: string;
   short: string;
+  sized: string;
   color: Colour;
   n_heads: number;
   elem_bytes: number;
   cache_elems: number;
+  cache_reads: number;
   segments: Segment[];
+  baselines: Baseline[];
   cache_bytes: NDArray<Float64Array, [steps: number]>;
   allocated_bytes: NDArray<Float64Array, [steps: number]>;
   working_bytes: NDArray<Float64Array, [steps: number]>;
@@ -105,13 +108,15 @@ export interface Side {
   top: Candidates;
 }
 
-/** A prompt decoded by two mechanisms; `run` names its content. */
+/** A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone. */
 export interface Run {
-  version: 1;
+  version: 2;
   run: string;
+  prompt: string;
   dtype: string;
   device: string;
   temperature: number;
+  top_k: number;
   same_model: boolean;
   same_tokens: boolean;
   n_layers: number;
@@ -120,7 +125,6 @@ export interface Run {
   notes: string[];
   tokens: Token[];
   differences: Differences | null;
-  baselines: Baseline[];
   left: Side;
   right: Side;
 }

@@ -14,6 +14,7 @@ import { bytesText, countText, timeText } from "./words.js";
  * @property {HTMLElement} caption
  * @property {HTMLElement} body
  * @property {HTMLElement[]} total
+ * @property {HTMLElement} counting
  * @property {HTMLElement} remarks
  * @property {Row[]} rows
  */
@@ -25,7 +26,8 @@ export function makeLedger(panel, name) {
     caption: find(place, ".caption"),
     body: find(place, "tbody"),
     total: findAll(place, "tfoot .count"),
-    remarks: find(place, ".remarks"),
+    counting: find(place, ".counting"),
+    remarks: find(place, ".measured"),
     rows: [],
   };
   return {
@@ -39,6 +41,7 @@ export function makeLedger(panel, name) {
 function loadLedger(parts, side) {
   parts.rows = side.operations.map(makeOperation);
   parts.body.replaceChildren(...parts.rows.map(({ row }) => row));
+  setText(parts.counting, countingWords(side));
 }
 
 /** @type {(operation: Operation) => Row} */
@@ -50,7 +53,6 @@ function makeOperation(operation) {
   work.append(element("b", "", operation.name), " ", element("code", "formula", operation.formula), shapes);
   const counts = [0, 1, 2].map(() => element("td", "count"));
   row.append(work, ...counts);
-  if (operation.shared) row.title = "The same on both sides";
   return { row, shapes, counts, operation };
 }
 
@@ -94,8 +96,21 @@ function ledgerRemarks(side, step, layer) {
   const took = timeText(side.time_us.at(step, layer));
   const remarks = [`Measured attention time, this layer: ${took} (one run, not a benchmark).`];
   const working = side.working_bytes.at(step);
-  if (working > 0) remarks.push(`Rebuilt and thrown away this step: ${bytesText(working)}.`);
+  if (working > 0) remarks.push(`Rebuilt and thrown away, this layer: ${bytesText(working)}.`);
   const [allocated, filled] = [side.allocated_bytes.at(step), side.cache_bytes.at(step)];
-  remarks.push(`Allocated ${bytesText(allocated)}, filled ${bytesText(filled)}.`);
+  remarks.push(`Cache, all layers: ${bytesText(allocated)} allocated, ${bytesText(filled)} filled.`);
   return remarks.join(" ");
+}
+
+/**
+ * How these operations are counted, where one might take it otherwise.
+ * @type {(side: Side) => string}
+ */
+export function countingWords({ operations, cache_elems: cached, cache_reads: reads }) {
+  const words = ["Every operation is counted by itself: operands read once, result written once."];
+  if (reads > cached) {
+    words.push(`Score and context both read the latent: ${reads} values a cached token, ${cached} stored.`);
+  }
+  if (operations.some(({ shared }) => shared)) words.push("Greyed: the same on both sides.");
+  return words.join(" ");
 }

@@ -3,19 +3,27 @@
 import { comparedWords } from "./comparison.js";
 import { bytesText, capitalised, quoted } from "./words.js";
 
-/** @import { Run, Side } from "./payload.js" */
+/** @import { Run, Side, SideName } from "./payload.js" */
 
 /** Room that a token's text takes in the line beside the controls, in characters. */
 export const STEP_TOKEN_LENGTH = 10;
 
 /**
  * Two sides named apart, even when both run the same mechanism.
- * @type {(run: Run) => [left: string, right: string]}
+ * @type {(run: Pick<Run, SideName>) => [left: string, right: string]}
  */
 export function shortNames({ left, right }) {
   return left.short === right.short
     ? [`left ${left.short}`, `right ${right.short}`]
     : [left.short, right.short];
+}
+
+/**
+ * The same with the heads of those whose cache is told by them: "MQA 1×16".
+ * @type {(run: Run) => [left: string, right: string]}
+ */
+export function sizedNames({ left, right }) {
+  return shortNames({ left: { ...left, short: left.sized }, right: { ...right, short: right.sized } });
 }
 
 /**
@@ -34,10 +42,10 @@ export function stepWords(run, step) {
  */
 export function narrate(run, step) {
   const { left, right } = run;
-  const fed = `Step ${step + 1} of ${run.n_steps}: token ${step} "${quoted(run.tokens[step].text, 24)}" is fed.`;
+  const fed = `Step ${step + 1} of ${run.n_steps} feeds token ${step + 1}, "${quoted(run.tokens[step].text, 24)}".`;
   const compared = comparedWords(right.cache_bytes.at(step), left.cache_bytes.at(step));
   const [leftName, rightName] = shortNames(run);
-  const caches = `${capitalised(leftName)} caches ${cachedWords(left, step)}, ${rightName} ${cachedWords(right, step)}${compared}.`;
+  const caches = `${capitalised(leftName)} caches ${cachedWords(left, step)}, ${rightName} ${cachedWords(right, step)}${compared}, over all layers.`;
   return `${fed} ${caches} ${likelyWords(run, step)}`;
 }
 

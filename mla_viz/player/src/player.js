@@ -150,13 +150,14 @@ function load(player, bytes) {
 }
 
 /**
- * Take a run in: the step, layer and head stay, as far as the new run has them.
+ * Take a run in: layer and head stay, and the step under the same prompt, as far as the new run has them.
  * @type {(player: Player, run: Run) => void}
  */
 function loadRun(player, run) {
   const { state } = player;
   setPlaying(player, false);
-  const wanted = state.run ? state : readAddress();
+  const anew = state.run && state.run.prompt !== run.prompt;
+  const wanted = anew ? { ...state, step: 0 } : state.run ? state : readAddress(run.prompt);
   Object.assign(state, {
     run,
     speedName: wanted.speedName,

@@ -13,12 +13,14 @@ import { narrate } from "./narration.js";
 import { SIDES } from "./payload.js";
 import { applyTheme, readTheme } from "./theme.js";
 import { makeTokenStrip } from "./tokens.js";
+import { makeTooltip } from "./tooltip.js";
 import { makeTriangleView } from "./triangle.js";
 
 /** @import { Surface } from "./canvas.js" */
 /** @import { Run } from "./payload.js" */
 /** @import { Choose, Loaded, State } from "./player.js" */
 /** @import { Theme } from "./theme.js" */
+/** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {Loaded & { theme: Theme }} View */
 /**
  * @typedef {object} Part
@@ -34,6 +36,7 @@ import { makeTriangleView } from "./triangle.js";
  * @property {State} state
  * @property {Part & { keepInView: () => void }} strip
  * @property {Part[]} views
+ * @property {Tooltip} tooltip
  * @property {HTMLElement} seen
  * @property {HTMLElement} spoken
  * @property {Theme | null} theme
@@ -54,12 +57,14 @@ const REST_MS = 120;
  */
 export function makeStage(root, state, { goTo, choose }) {
   const strip = makeTokenStrip(find(root, ".tokens"), goTo);
+  const tooltip = makeTooltip(find(root, ".tooltip"));
   /** @type {Stage} */
   const stage = {
     root,
     state,
     strip,
-    views: makeViews(root, strip, choose),
+    views: makeViews(root, { strip, tooltip, choose }),
+    tooltip,
     seen: find(root, ".narration .seen"),
     spoken: find(root, ".narration .spoken"),
     theme: null,
@@ -78,6 +83,7 @@ export function makeStage(root, state, { goTo, choose }) {
     destroy: () => {
       cancelAnimationFrame(stage.frame);
       clearTimeout(stage.rest);
+      tooltip.destroy();
       stopWatching();
     },
   };
@@ -85,10 +91,9 @@ export function makeStage(root, state, { goTo, choose }) {
 
 /**
  * Canvases before words: a canvas that sets its font waits for the styles that words have changed.
- * @type {(root: HTMLElement, strip: Part, choose: Choose) => Part[]}
+ * @type {(root: HTMLElement, shared: { strip: Part, tooltip: Tooltip, choose: Choose }) => Part[]}
  */
-function makeViews(root, strip, choose) {
-  const tooltip = find(root, ".tooltip");
+function makeViews(root, { strip, tooltip, choose }) {
   const template = find(root, "template", HTMLTemplateElement);
   const drawn = [makeChart(find(root, ".growth"))];
   const written = [makeBadge(find(root, ".badge")), makeCandidates(find(root, ".next")), strip];
@@ -124,6 +129,7 @@ function paint(stage) {
   clearTimeout(stage.rest);
   stage.rest = setTimeout(() => paintAway(views, view), REST_MS);
   narrateStep(stage, run);
+  stage.tooltip.refresh();
   stage.strip.keepInView();
   const detail = { step: state.step, ms: performance.now() - stage.asked };
   root.dispatchEvent(new CustomEvent("mla-paint", { bubbles: true, composed: true, detail }));

@@ -1,13 +1,13 @@
-// The token strip: every token of the run as a chip, the current one outlined and kept in view.
+// The token strip: every token as a chip, prompt and generated in a lane each, the current one kept in view.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
-import { element, setAttribute } from "./dom.js";
+import { element, findAll, setAttribute } from "./dom.js";
 import { plural, shortened, visibleText } from "./words.js";
 
 /** @import { Token } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part } from "./stage.js" */
-/** @typedef {{ strip: HTMLElement, chips: HTMLElement[], step: number }} Strip */
+/** @typedef {{ lanes: HTMLElement[], chips: HTMLElement[], promptLength: number, step: number }} Strip */
 
 const CHIP_LENGTH = 32;
 const CHUNK = 64;
@@ -16,10 +16,10 @@ const UNCHUNKED = 256;
 /** @type {(strip: HTMLElement, goTo: (step: number) => void) => Part & { keepInView: () => void }} */
 export function makeTokenStrip(strip, goTo) {
   /** @type {Strip} */
-  const state = { strip, chips: [], step: -1 };
+  const state = { lanes: findAll(strip, ".lane"), chips: [], promptLength: 0, step: -1 };
   strip.addEventListener("click", ({ target }) => {
-    const pos = target instanceof Element && target.closest("[data-pos]")?.getAttribute("data-pos");
-    if (pos) goTo(Number(pos));
+    const token = target instanceof Element && target.closest("[data-token]")?.getAttribute("data-token");
+    if (token) goTo(Number(token) - 1);
   });
   return {
     load: (run) => loadChips(state, run),
@@ -30,13 +30,16 @@ export function makeTokenStrip(strip, goTo) {
 
 /** @type {(state: Strip, run: Run) => void} */
 function loadChips(state, run) {
-  const { strip } = state;
-  state.step = -1;
-  state.chips = run.tokens.map((token) => makeChip(run, token));
-  const nodes = [...state.chips];
-  if (run.prompt_len < nodes.length) nodes.splice(run.prompt_len, 0, makeBoundary());
-  strip.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
-  setAttribute(strip, "aria-label", `${plural(run.tokens.length, "token")}; click one to go to its step`);
+  const chips = run.tokens.map((token) => makeChip(run, token));
+  Object.assign(state, { chips, promptLength: run.prompt_len, step: -1 });
+  const parts = [chips.slice(0, run.prompt_len), chips.slice(run.prompt_len)];
+  state.lanes.forEach((lane, index) => {
+    const nodes = parts[index];
+    lane.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
+    lane.scrollTop = 0;
+    const words = `${["Prompt", "Generated"][index]}, ${plural(nodes.length, "token")}`;
+    setAttribute(lane, "aria-label", `${words}; click one to go to its step`);
+  });
 }
 
 /**
@@ -55,18 +58,11 @@ function chunked(nodes) {
 function makeChip(run, { id, text, pos, source }) {
   const whole = visibleText(text);
   const chip = element("span", `chip ${source}`, shortened(whole, CHIP_LENGTH));
-  chip.dataset.pos = String(pos);
+  chip.dataset.token = String(pos + 1);
   const fed = pos < run.n_steps ? "" : ", not fed any more";
   const cut = whole.length > CHIP_LENGTH ? ` · ${whole}` : "";
-  chip.title = `token ${pos} · id ${id} · ${source}${fed}${cut}`;
+  chip.title = `token ${pos + 1} · id ${id} · ${source}${fed}${cut}`;
   return chip;
-}
-
-/** @type {() => HTMLElement} */
-function makeBoundary() {
-  const boundary = element("span", "boundary", "generated");
-  boundary.title = "The prompt ends here; what follows was generated";
-  return boundary;
 }
 
 /** @type {(state: Strip, step: number) => void} */
@@ -82,12 +78,19 @@ function paintChips(state, step) {
 }
 
 /**
- * Scroll the strip, never the page, until the current token's line has the line before it above.
+ * Scroll a lane, never the page, until the current token's line has the line before it above; behind the
+ * prompt its end stays in view.
  * @type {(state: Strip) => void}
  */
-function keepInView({ strip, chips, step }) {
-  const [inside, chip] = [strip.getBoundingClientRect(), chips[step].getBoundingClientRect()];
+function keepInView({ lanes: [prompt, generated], chips, promptLength, step }) {
+  scrollTo(prompt, chips[Math.min(step, promptLength - 1)]);
+  if (step >= promptLength) scrollTo(generated, chips[step]);
+}
+
+/** @type {(lane: HTMLElement, token: HTMLElement) => void} */
+function scrollTo(lane, token) {
+  const [inside, chip] = [lane.getBoundingClientRect(), token.getBoundingClientRect()];
   const line = chip.height + 5;
   const offset = Math.round(chip.top - inside.top - 3);
-  if (offset < 0 || offset + chip.height > inside.height) strip.scrollTop += offset - line;
+  if (offset < 0 || offset + chip.height > inside.height) lane.scrollTop += offset - line;
 }

@@ -1,29 +1,55 @@
-// The tooltip: one box that follows the pointer over any canvas that has something to say.
-// It knows places; what is said of a point it asks the canvas's own part.
+// The tooltip: one box beside the point of a canvas that a mouse is over or a finger has tapped.
+// It knows places; what is said of a point it asks the canvas's own part, anew at every painting.
 
 import { frameOf, setText } from "./dom.js";
 
 /** @typedef {{ x: number, y: number }} Point */
 /** @typedef {{ width: number, height: number }} Size */
+/** @typedef {(x: number, y: number) => string | null} Describe */
+/** @typedef {{ canvas: HTMLElement, describe: Describe } & Point} Asked a point that the box stands beside */
+/** @typedef {ReturnType<typeof makeTooltip>} Tooltip */
 
 /**
- * Show what `describe(x, y)` says of the point under the pointer, while there is something to say.
- * @param {HTMLElement} tooltip
- * @param {HTMLElement} canvas
- * @param {(x: number, y: number) => string | null} describe
+ * A finger's tap keeps the box until the next one elsewhere; a mouse takes it along.
+ * @param {HTMLElement} box
  */
-export function attachTooltip(tooltip, canvas, describe) {
+export function makeTooltip(box) {
+  /** @type {Asked | null} */
+  let asked = null;
   const hide = () => {
-    tooltip.hidden = true;
+    asked = null;
+    box.hidden = true;
   };
-  canvas.addEventListener("pointermove", (event) => {
-    const words = describe(event.offsetX, event.offsetY);
+  const tell = () => {
+    const words = asked?.describe(asked.x, asked.y);
     if (!words) return hide();
-    setText(tooltip, words);
-    tooltip.hidden = false;
-    place(tooltip, event);
-  });
-  canvas.addEventListener("pointerleave", hide);
+    setText(box, words);
+    box.hidden = false;
+  };
+  const elsewhere = (/** @type {Event} */ event) => {
+    if (asked && !event.composedPath().includes(asked.canvas)) hide();
+  };
+  document.addEventListener("pointerdown", elsewhere);
+  return {
+    /** @type {(canvas: HTMLElement, describe: Describe) => void} */
+    attach: (canvas, describe) => {
+      const show = (/** @type {MouseEvent} */ event) => {
+        asked = { canvas, describe, x: event.offsetX, y: event.offsetY };
+        tell();
+        if (asked) place(box, event);
+      };
+      canvas.addEventListener("click", show);
+      canvas.addEventListener("pointermove", (event) => !isFinger(event) && show(event));
+      canvas.addEventListener("pointerleave", (event) => !isFinger(event) && hide());
+    },
+    refresh: () => asked && tell(),
+    destroy: () => document.removeEventListener("pointerdown", elsewhere),
+  };
+}
+
+/** @type {(event: PointerEvent) => boolean} */
+function isFinger({ pointerType }) {
+  return pointerType === "touch";
 }
 
 /** @type {(tooltip: HTMLElement, event: MouseEvent) => void} */

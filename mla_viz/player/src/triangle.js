@@ -22,23 +22,23 @@ import {
   write,
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { attachTooltip } from "./tooltip.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
 /** @import { SideName } from "./payload.js" */
 /** @import { AttentionRows } from "./rows.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Triangle */
 
 const HEIGHT = 230;
 
-/** @type {(panel: HTMLElement, name: SideName, tooltip: HTMLElement) => Part} */
+/** @type {(panel: HTMLElement, name: SideName, tooltip: Tooltip) => Part} */
 export function makeTriangleView(panel, name, tooltip) {
   const surface = makeSurface(find(panel, ".triangle canvas", HTMLCanvasElement));
   /** @type {Triangle} */
   const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
-  attachTooltip(tooltip, surface.canvas, (x, y) => state.view && triangleWords(state.view, state, x, y));
+  tooltip.attach(surface.canvas, (x, y) => state.view && triangleWords(state.view, state, x, y));
   return { surface, paint: (view) => paintTriangle(state, view) };
 }
 
@@ -106,7 +106,7 @@ function drawQuery(context, { run, theme }, { steps }, row, width) {
   context.lineWidth = 1.25;
   context.strokeRect(GUTTER - 0.5, top - 0.5, right + 1, Math.max(2, height));
   drawMarker(context, theme, y);
-  write(context, theme, String(steps[row]), GUTTER - 10, y, {
+  write(context, theme, String(steps[row] + 1), GUTTER - 10, y, {
     align: "right",
     size: 10.5,
     colour: theme.ink,
@@ -138,7 +138,7 @@ function triangleWords(view, { surface, name }, x, y) {
   if (row < 0 || row > attention.before(step)) return null;
   const head = headOf(view, side);
   const query = attention.steps[row];
-  const where = `head ${head + 1}, query ${query} ${quoted(run.tokens[query].text, 20)}`;
+  const where = `head ${head + 1}, query ${query + 1} ${quoted(run.tokens[query].text, 20)}`;
   const tokens = tokensUnder(surface, run.n_steps, x);
   return weightWords(run, attention, attention.stored(row, layer, head), tokens, where);
 }

@@ -112,6 +112,15 @@ export function differenceText(value) {
 }
 
 /**
+ * "0.353"; "0" is never drawn, what is only unlikely is "< 0.001".
+ * @type {(probability: number) => string}
+ */
+export function probabilityText(probability) {
+  if (probability === 0) return "0";
+  return probability < 0.0005 ? "< 0.001" : probability.toFixed(3);
+}
+
+/**
  * "0.50 µs", "12.3 µs", "1.25 ms".
  * @type {(microseconds: number) => string}
  */
