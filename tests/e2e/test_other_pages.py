@@ -108,7 +108,7 @@ def test_a_number_changes_which_claims_survive(visit, app_url):
 def test_settings_wait_while_another_page_is_read(visit, app_url):
     visit.open(app_url + "?heads=5&seed=3&right=mla_merged&prompt=The+cat")
     visit.player.get_by_label("Step", exact=True).fill("4")
-    visit.page.wait_for_function("location.search.includes('step=4&')")
+    visit.page.wait_for_function("location.search.includes('step=5&')")
     before = visit.value("left-bytes")
     visit.page.get_by_role("link", name="Claims").first.click()
     visit.page.get_by_role("heading", name=PAGES["claims"]).wait_for()

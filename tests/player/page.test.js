@@ -292,7 +292,7 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
   assert.equal(chips[4].title, "token 5 · id 104 · generated, not fed any more");
   assert.deepEqual(
     page.root.querySelectorAll(".lane").map((lane) => lane.getAttribute("aria-label")),
-    ["Prompt, 3 tokens", "Generated, 2 tokens"].map((words) => `${words}; click one to go to its step`),
+    ["3 tokens, given", "2 tokens, generated"].map((words) => `${words}; click one to go to its step`),
   );
   page.press("Home");
   page.frame();

@@ -1,7 +1,9 @@
-// A panel's header: the mechanism's name, its cache, and what that is held against.
+// A panel's header: the mechanism's name, which its parts bear where they stand alone, its cache, and what
+// that is held against.
 
 import { compare, timesText } from "./comparison.js";
 import { find, findAll, setText } from "./dom.js";
+import { shortNames } from "./narration.js";
 import { bytesParts, plural } from "./words.js";
 
 /** @import { Comparison } from "./comparison.js" */
@@ -29,7 +31,13 @@ export function makeHeader(panel, name) {
     amount: figureParts(find(panel, ".amount")),
     comparisons: findAll(panel, ".comparison").map(figureParts),
   };
-  return { paint: (view) => paintHeader(parts, name, view) };
+  const names = findAll(panel, ".side");
+  return {
+    load: (run) => {
+      for (const node of names) setText(node, shortNames(run)[name === "left" ? 0 : 1]);
+    },
+    paint: (view) => paintHeader(parts, name, view),
+  };
 }
 
 /** @type {(node: HTMLElement) => Figure} */

@@ -37,7 +37,7 @@ function loadChips(state, run) {
     const nodes = parts[index];
     lane.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
     lane.scrollTop = 0;
-    const words = `${["Prompt", "Generated"][index]}, ${plural(nodes.length, "token")}`;
+    const words = `${plural(nodes.length, "token")}, ${["given", "generated"][index]}`;
     setAttribute(lane, "aria-label", `${words}; click one to go to its step`);
   });
 }
