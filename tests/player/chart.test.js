@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { chartAxes, chartSeries } from "../../mla_viz/player/src/growth.js";
 import { byteTicks, spread, tokenTicks } from "../../mla_viz/player/src/ticks.js";
-import { SAME, themeOf } from "./golden.js";
+import { MODELS, SAME, themeOf } from "./golden.js";
 
 const KIB = 1024;
 
@@ -55,6 +55,20 @@ test("every line has its side's bytes, name and colour", () => {
     series.map(({ text }) => text),
     [theme.muted, theme.muted, theme.left.text, theme.right.text],
   );
+});
+
+test("plain attention stands with the heads of either side, once, and not beside a side that is it", () => {
+  const labels = (run) => chartSeries(run, themeOf(run)).map(({ label, at }) => [label, at(0)]);
+  assert.deepEqual(labels(MODELS), [
+    ["MHA 4×4", 128],
+    ["MQA 1×4", 32],
+    ["MHA 2×2", 32],
+    ["MQA 1×2", 16],
+    ["GQA 2×4", 64],
+    ["recompute", 0],
+  ]);
+  const twice = labels({ ...MODELS, right: MODELS.left }).map(([label]) => label);
+  assert.deepEqual(twice, ["MHA 4×4", "MQA 1×4", "left GQA 2×4", "right GQA 2×4"]);
 });
 
 test("the right line is dashed where it lies on the left one", () => {

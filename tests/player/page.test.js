@@ -33,6 +33,17 @@ test("the headers tell each side's cache and what it is held against", () => {
   ]);
 });
 
+test("each side is held against plain MHA of its own heads, and not where it is that itself", () => {
+  const bytes = edited("golden.bin", ({ left, right }) => {
+    left.sized = left.baselines[0].label;
+    Object.assign(right.baselines[0], { what: "plain MHA of its own", bytes_per_token: 72 });
+  });
+  const page = show({ bytes, search: "?step=3" });
+  assert.equal(header(page, "left").length, 1);
+  assert.deepEqual(header(page, "right")[2].slice(0, 2), ["2.0×", "less"]);
+  assert.match(header(page, "right")[2][2], /^than plain MHA of its own/);
+});
+
 test("a side without a cache is held against nothing", () => {
   const page = show({ name: "golden_models.bin", search: "?step=2" });
   assert.deepEqual(header(page, "left")[1].slice(0, 2), ["2.0×", "less"]);
