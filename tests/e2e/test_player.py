@@ -61,9 +61,13 @@ def test_a_finger_that_moves_over_a_drawing_scrolls_the_page(phone):
     canvas = phone.player.locator(".panel.left .cache canvas")
     canvas.scroll_into_view_if_needed()
     before = canvas.bounding_box()
-    place = {"x": before["x"] + 100, "y": before["y"] + 20, "yDistance": -100}
-    devtools = phone.page.context.new_cdp_session(phone.page)
-    devtools.send("Input.synthesizeScrollGesture", place)
+    touch = phone.page.context.new_cdp_session(phone.page)
+    finger = {"x": before["x"] + 100, "y": before["y"] + 20}
+    for kind, up in [("touchStart", 0), *(("touchMove", 10 * i) for i in range(1, 16))]:
+        points = [finger | {"y": finger["y"] - up}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    phone.page.evaluate("new Promise(requestAnimationFrame)")
     assert canvas.bounding_box()["y"] < before["y"] - 50
     assert phone.player.locator(".tooltip").is_hidden()
 
