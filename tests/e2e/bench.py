@@ -47,6 +47,7 @@ def bench_steps(visit: Visit, url: str) -> None:
     visit.page.wait_for_function("location.search.includes('prompt')", timeout=300_000)
     visit.settle()
     page = visit.page
+    visit.player.press("End")  # a new prompt starts at its start
     sent = visit.sent
     back = page.evaluate(PRESS_AND_WAIT, "ArrowLeft")
     forward = page.evaluate(PRESS_AND_WAIT, "ArrowRight")
