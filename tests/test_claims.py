@@ -769,7 +769,7 @@ def test_the_command_line_prints_one_list(capsys):
     assert len(lines) == 2 * len(RULES)
     assert re.match("right with a condition MLA shrinks the cache 57 times.", lines[0])
     assert lines[2] == "wrong                  MLA shrinks the cache 576 times."
-    assert lines[3].startswith(" " * 21 + "Plain MHA with 128 heads")
+    assert lines[3].startswith(" " * 23 + "Plain MHA with 128 heads")
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,17 @@ from torch import Tensor
 from mla_viz.run.settings import Settings
 
 
-def tempered(logits: Float[Tensor, " vocab"], temperature: float) -> Float[Tensor, " vocab"]:
-    """Logits below the largest, over the temperature, as float64; undivided at temperature 0.
-
-    Below the largest, since 5 / 1e-320 would overflow where 0 / 1e-320 does not.
-    """
-    below = (logits.double() - logits.double().max()).cpu()
-    return below / (temperature or 1.0)
-
-
 def choice_logits(logits: Float[Tensor, " vocab"], s: Settings) -> Float[Tensor, " vocab"]:
     """Logits of what the next token is drawn from: by temperature, at -inf outside top_k.
 
-    At temperature 0 nothing is drawn, since the likeliest token is taken: the model's own.
+    At temperature 0 nothing is drawn, since the likeliest token is taken: the model's own. They are
+    taken below the largest, since 5 / 1e-320 would overflow where 0 / 1e-320 does not.
     """
-    scaled = tempered(logits, s.temperature)
-    if s.temperature and s.top_k:
+    below = (logits.double() - logits.double().max()).cpu()
+    if s.temperature == 0:
+        return below
+    scaled = below / s.temperature
+    if s.top_k:
         scaled = scaled.masked_fill(scaled < scaled.topk(s.top_k).values[-1], -torch.inf)
     return scaled
 
