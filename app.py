@@ -1,6 +1,11 @@
 """The server: one Streamlit app whose script is the frame around every page."""
 
 import streamlit as st
+from streamlit import net_util
+
+# Streamlit would ask an outside host what the world calls this machine whenever a page of a foreign
+# origin knocks, and answer nobody meanwhile. Origins are allowed by configuration alone.
+net_util.get_external_ip = lambda: None
 
 from mla_viz.shipped import PACKAGE
 from mla_viz.ui.server import lifespan
