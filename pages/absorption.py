@@ -5,9 +5,10 @@ import streamlit as st
 from mla_viz.ui.absorption import algebra, stages
 from mla_viz.ui.absorption.dims import chosen_dims
 
+title = st.container()
 name, dims = chosen_dims()
-st.header("Absorption: the algebra with every number in sight", anchor=False)
-st.caption(
+title.header("Absorption: the algebra with every number in sight", anchor=False)
+title.caption(
     "What is cached, what is absorbed into what, and why RoPE stands apart. Matrices are those of a"
     f" lesson of five words; counts are made with the dims chosen in the sidebar, here {name}."
 )

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from mla_viz.run.settings import Settings
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run
 from mla_viz.ui.decode.sidebar import Sidebar
@@ -22,18 +23,28 @@ except ValueError as error:
     st.error(str(error))
     st.stop()
 title = st.container()
+refused = ""
 try:
     settings = sidebar.settings()
     if payload := packed_run(settings, sidebar.progress):
         st.session_state.shown = settings, payload
+    else:
+        refused = "This run is not made: the sidebar says why."
 except ValueError as error:
     sidebar.refuse(error)
+    refused = str(error)
 
+stays = "the last good view"
+if "shown" not in st.session_state and (payload := packed_run(Settings(), title.empty())):
+    st.session_state.shown = Settings(), payload
+    stays = "the example"
 if "shown" in st.session_state:
     settings, payload = st.session_state.shown
     same = settings.side("left") == settings.side("right")
     headline, explanation = ONE_MODEL if same else TWO_MODELS
     title.header(headline, anchor=False)
     title.caption(explanation)
+    if refused:
+        title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
     player(payload)
     loss_section(settings)

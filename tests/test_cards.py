@@ -8,7 +8,7 @@ import pytest
 from mla_viz.findings.claims.inputs import Inputs
 from mla_viz.findings.claims.judge import CONDITIONAL, RIGHT, VERDICTS, WRONG, judge
 from mla_viz.ui.claims import chosen_inputs, claim_cards, value_text
-from tests.screens import said, section
+from tests.screens import elements, said, section
 from tests.test_claims import SMALL
 
 CLAIM = judge(SMALL)[0]
@@ -105,7 +105,18 @@ def test_numbers_that_are_not_legal_are_refused_in_place_and_the_last_legal_ones
     app = section(show_inputs, found, claim_n_heads=64)
     app.number_input(key="claim_qk_rope_head_dim").set_value(3).run()
     assert app.sidebar.error[0].value.startswith("qk_rope_head_dim: expected an even number")
+    assert app.main.error[0].value == (
+        f"{app.sidebar.error[0].value}  \nThe page goes on with RoPE dims: 64."
+    )
+    assert [element.type for element in elements(app.sidebar)][9:12] == [
+        "number_input",
+        "error",
+        "number_input",
+    ]
     assert found == [Inputs(n_heads=64), Inputs(n_heads=64)]
     fresh = section(show_inputs, found, claim_gpus=0)
     assert fresh.error[0].value.startswith("gpus: expected a whole number")
     assert found[-1] == Inputs()
+    fraction = section(show_inputs, found, claim_n_heads=7.5)
+    assert fraction.sidebar.error[0].value.startswith("n_heads: expected a whole number")
+    assert fraction.sidebar.error[0].value.endswith("got 7.5")

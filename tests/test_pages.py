@@ -1,13 +1,18 @@
 """The pages whole: what their parts are given, what the address restores, what is refused."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
 from mla_viz.findings.lesson import DTYPES
 from mla_viz.findings.scores import load_grid
 from mla_viz.run.settings import Settings
+from mla_viz.ui import claims
 from mla_viz.ui import quality as sections
+from mla_viz.ui.absorption import dims
+from mla_viz.ui.absorption.parts import prose
+from mla_viz.ui.decode import progress
 from tests.instant import InstantPool
 from tests.screens import bodies, page, said, tables
 
@@ -44,14 +49,32 @@ def test_every_setting_of_the_sliders():
 def test_what_is_not_legal_is_refused_in_place_and_the_view_stays():
     app = decode_page(max_new_tokens=2)
     before = shown(app)
-    app.text_area(key="prompt").set_value(" ").run()
+    app.text_area(key="prompt").set_value(" ")
+    app.slider(key="heads").set_value(3).run()
     assert app.sidebar.error[0].value.startswith("prompt: expected some text")
     assert not app.exception
     assert app.session_state.shown[0] == before
     assert app.header[0].value == "One model, decoded two ways"
+    assert app.main.warning[0].value == (
+        "prompt: expected some text, got nothing  \n"
+        "Shown is the last good view. It has Prompt: the one below; Heads: 8."
+    )
     app.text_area(key="prompt").set_value("word " * 300).run()
     assert app.sidebar.error[0].value.startswith("prompt: expected at most")
     assert app.session_state.shown[0] == before
+    app.text_area(key="prompt").set_value(before.prompt).run()
+    assert not app.main.warning
+
+
+def test_a_first_view_that_is_refused_shows_why_its_field_and_the_example():
+    app = decode_page(source="synthetic", qk_rope_head_dim=7, layers=2)
+    assert not app.exception
+    assert app.session_state.more
+    assert app.sidebar.error[0].value.startswith("qk_rope_head_dim: expected an even number")
+    first, second = app.main.warning[0].value.split("  \n")
+    assert first == app.sidebar.error[0].value
+    assert second == "Shown is the example. It has Weights: Trained on short stories."
+    assert app.session_state.shown[0] == Settings()
 
 
 def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
@@ -77,14 +100,25 @@ def test_each_source_is_decoded_and_shown():
         assert folded == (["What this setting costs in quality"] if source == "trained" else [])
 
 
-def test_the_quality_map_shows_the_loss_of_the_setting():
-    app = decode_page(max_new_tokens=2, heads=3, latent=7, quality="true")
-    loss = load_grid().loss(3, 7)
-    assert any(text.startswith(f"**{loss:.3f} nats/token** at 3 heads") for text in said(app))
+def test_a_run_that_was_stopped_leaves_the_last_good_view_and_says_so():
+    app = decode_page(max_new_tokens=2)
+    app.session_state.stopped = Settings(max_new_tokens=3)
+    app.slider(key="max_new_tokens").set_value(3).run()
+    assert app.main.warning[0].value == (
+        "This run is not made: the sidebar says why.  \n"
+        "Shown is the last good view. It has New tokens: 2."
+    )
+
+
+@pytest.mark.parametrize(("heads", "counted"), [(1, "1 head"), (3, "3 heads")])
+def test_the_quality_map_shows_the_loss_of_the_setting(heads, counted):
+    app = decode_page(max_new_tokens=2, heads=heads, latent=7, quality="true")
+    loss = load_grid().loss(heads, 7)
+    assert any(text.startswith(f"**{loss:.3f} nats/token** at {counted} and") for text in said(app))
     (chart,) = app.get("plotly_chart")
     heatmap, here = json.loads(chart.proto.spec)["data"]
-    assert (here["x"], here["y"]) == ([7], [3])
-    assert heatmap["z"][heatmap["y"].index(3)][heatmap["x"].index(7)] == loss
+    assert (here["x"], here["y"]) == ([7], [heads])
+    assert heatmap["z"][heatmap["y"].index(heads)][heatmap["x"].index(7)] == loss
 
 
 def quality_page(**query):
@@ -179,3 +213,46 @@ def test_the_absorption_page_counts_every_section_with_the_dims_chosen():
     assert [row["format"] for row in formats] == list(DTYPES)
     assert others == []
     assert any("RoPE key of 2 beside it: 6 elements" in text for text in said(app))
+
+
+# Numbers that are none, without end, negative, too long, between two, or written otherwise.
+BAD = ("inf", "-inf", "nan", "1e999", "9" * 5000, "-1", "", "text", "7.5", "0", "0x10", "1e3", "٣")
+SETTINGS = {field.name for field in fields(Settings)} - {"prompt", "source"}
+DECODE = [*SETTINGS, "quality", "more", "step", "layer", "head"]
+SECTIONS = ["step_stage", "flow_tokens", "prefill", "rope_on_content", "dims"]
+OWN = [*(f"factor_{letter}" for letter in "LBnhS"), *(f"own_{name}" for name in dims.OWN_LABELS)]
+FACTORS = 1 + [stage.get("sliders", False) for stage in prose()["before"]].index(True)
+ADDRESSES = {
+    "decode": ("mla_viz/ui/frame.py", {}, ["source", *DECODE]),
+    "trained": ("mla_viz/ui/frame.py", {"source": "trained"}, DECODE),
+    "synthetic": ("mla_viz/ui/frame.py", {"source": "synthetic"}, DECODE),
+    "member": ("mla_viz/ui/frame.py", {"source": "mla-8"}, DECODE),
+    "prompt": ("mla_viz/ui/frame.py", {}, ["prompt"]),
+    "absorption": ("pages/absorption.py", {}, ["before_stage", *SECTIONS]),
+    "own dims": ("pages/absorption.py", {"before_stage": FACTORS}, [*SECTIONS, *OWN]),
+    "quality": ("pages/quality.py", {}, ["section"]),
+    "story": ("pages/quality.py", {"section": "One prompt"}, ["story", "story_seed"]),
+    "claims": ("pages/claims.py", {}, [*(f"claim_{name}" for name in claims.LABELS), "verdicts"]),
+}
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Pages without what takes long and is no part of the address."""
+    monkeypatch.setattr(progress, "workers", lambda: InstantPool(repr))
+    monkeypatch.setattr(claims, "judge", lambda _: [])
+
+
+@pytest.mark.usefixtures("small_family", "told", "light")
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_whatever_the_address_holds_a_page_is_shown(name):
+    file, fixed, parameters = ADDRESSES[name]
+    for bad in BAD:
+        app = page(file, **fixed, **dict.fromkeys(parameters, bad))
+        if "own_d_model" in parameters:
+            assert app.slider(key="factor_L")
+            app.selectbox(key="dims").set_value("other dims").run()
+        assert not app.exception, bad
+        assert app.header, bad
+        for line in (*app.error, *app.warning):
+            assert len(line.value.splitlines()[0]) < 200, bad

@@ -53,15 +53,15 @@ def started(tmp_path):
     def start(*options):
         port, said = free_port(), tmp_path / "said.txt"
         command = [sys.executable, "-c", WATCHED, "--server.port", str(port), *options]
-        with said.open("w") as out:
+        with said.open("w", encoding="utf-8") as out:
             servers.append(subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out))
         for _ in range(300):
             try:
                 return port, said, answer(port)
             except OSError:
-                assert servers[-1].poll() is None, said.read_text()
+                assert servers[-1].poll() is None, said.read_text(encoding="utf-8")
                 time.sleep(0.1)
-        raise AssertionError(said.read_text())
+        raise AssertionError(said.read_text(encoding="utf-8"))
 
     yield start
     for server in servers:
@@ -70,7 +70,9 @@ def started(tmp_path):
 
 
 def urls(said: Path):
-    return [line.split()[-1] for line in said.read_text().splitlines() if "URL" in line]
+    return [
+        line.split()[-1] for line in said.read_text(encoding="utf-8").splitlines() if "URL" in line
+    ]
 
 
 def test_it_listens_to_this_machine_alone_and_asks_nobody(started):
@@ -79,7 +81,7 @@ def test_it_listens_to_this_machine_alone_and_asks_nobody(started):
         answer(port, "127.0.0.2")
     assert urls(said) == [f"http://localhost:{port}"]
     assert to_foreign_origin.startswith("HTTP/1.1 403")
-    assert "asked for" not in said.read_text()
+    assert "asked for" not in said.read_text(encoding="utf-8")
 
 
 def test_where_it_serves_others_it_asks_nobody_either(started):
@@ -87,4 +89,4 @@ def test_where_it_serves_others_it_asks_nobody_either(started):
     assert answer(port, "127.0.0.2").startswith("HTTP/1.1 403")
     assert to_foreign_origin.startswith("HTTP/1.1 403")
     assert urls(said) == [f"http://localhost:{port}"]
-    assert "asked for" not in said.read_text()
+    assert "asked for" not in said.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import pytest
 
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import available_devices
+from mla_viz.model.sources import find_source, follows, offered_mechanisms
 from mla_viz.run.settings import Settings
 from mla_viz.shipped import member_weights
 from mla_viz.ui.decode.sidebar import Sidebar
@@ -236,3 +237,71 @@ def test_messages_in_the_models_words_find_their_widgets():
 def test_what_has_no_widget_is_said_at_the_end():
     for message in ("v_head_dim: expected 5", "memory: not enough", "no colon"):
         assert places(section(refused, [message])) == {None: message}
+
+
+def test_a_message_about_a_folded_widget_opens_its_fold():
+    for field in ("layers", "left", "seed"):
+        app = section(refused, [f"{field}: expected less"], source="synthetic")
+        assert app.session_state.more, field
+    for field in ("heads", "latent", "prompt"):
+        assert not section(refused, [f"{field}: no"], source="synthetic").session_state.more
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_a_model_changes_with_the_dials_that_its_mechanism_follows_and_with_no_other(name):
+    source = find_source(name)
+    for mechanism in offered_mechanisms(source):
+        for field, dial in source.dials.items():
+            models = {
+                Settings(source=name, left=mechanism, **{field: value}).side("left")
+                for value in (dial.high // 4 * 2, dial.high // 8 * 2)
+            }
+            assert (len(models) == 2) == follows(source, mechanism, field), (mechanism, field)
+
+
+MLA_ONLY = {"latent", "qk_nope_head_dim", "qk_rope_head_dim", "q_lora_rank"}
+
+
+@pytest.mark.parametrize(
+    ("query", "idle"),
+    [
+        ({}, {}),
+        ({"left": "mha"}, {}),
+        ({"left": "mha", "right": "gqa"}, dict.fromkeys(("heads", "latent"), "both sides have")),
+        ({"source": "synthetic", "left": "mha"}, {}),
+        (
+            {"source": "synthetic", "left": "mha", "right": "mqa"},
+            dict.fromkeys(MLA_ONLY, "neither side is MLA"),
+        ),
+        ({"temperature": 0}, dict.fromkeys(("top_k", "seed"), "at temperature 0")),
+        ({"temperature": 0, "source": "synthetic"}, {"top_k": "at temperature 0"}),
+    ],
+)
+def test_what_decides_nothing_is_disabled_says_why_and_keeps_its_value(query, idle):
+    app, _ = opened(**OPEN, heads=5, **query)
+    assert {slider.key for slider in app.slider if slider.disabled} == set(idle)
+    found, key = {}, None
+    for element in elements(app.sidebar):
+        key = getattr(element, "key", None) or key
+        if element.type == "caption" and element.value.startswith("Decides nothing"):
+            found[key] = element.value
+    assert set(found) == set(idle)
+    assert all(idle[key] in words for key, words in found.items())
+    assert app.slider(key="heads").value == 5
+
+
+def test_the_value_of_a_dial_waits_while_it_decides_nothing():
+    app, made = opened(heads=5, left="mha", right="gqa")
+    app.selectbox(key="right").set_value("mla_absorbed").run()
+    assert made[-1].settings().heads == 5
+    assert not app.slider(key="heads").disabled
+
+
+def test_what_a_view_shows_in_the_place_of_the_widgets_is_named():
+    _, made = opened(source="synthetic", heads=5, qk_rope_head_dim=4, left="mha", seed=2)
+    assert made[-1].instead(made[-1].settings()) == ""
+    other = Settings("x", "synthetic", heads=5, q_lora_rank=8, temperature=0.1)
+    assert made[-1].instead(other) == (
+        f"Prompt: the one below; Left: {MECHANISMS['mla_expanded'].label}; RoPE dims: 16;"
+        " Query latent: 8; Temperature: 0.1; Seed: 0"
+    )

@@ -6,7 +6,7 @@ from mla_viz.findings.family import LOSS, Family, Member
 from mla_viz.findings.prompts import CHANCE
 from mla_viz.findings.scores import LossGrid
 from mla_viz.mechanisms.table import MECHANISMS
-from mla_viz.words import kib_text, loss_text, mega_text, share_text
+from mla_viz.words import count_text, kib_text, loss_text, mega_text, share_text
 
 
 def loss_grid_figure(grid: LossGrid, heads: int, latent: int) -> go.Figure:
@@ -93,9 +93,8 @@ def _point(member: Member, dark: bool, label_place: str) -> go.Scatter:
 
 
 def _hover(member: Member) -> str:
-    seeds = "1 seed" if len(member.runs) == 1 else f"{len(member.runs)} seeds"
     lines = [
-        f"<b>{member.label}</b>, {seeds}",
+        f"<b>{member.label}</b>, {count_text(len(member.runs), 'seed')}",
         f"{loss_text(member.mean(LOSS))}{_spread(member.std(LOSS))} nats/token",
         f"{loss_text(member.mean('bits_per_byte'))} bits/byte",
         f"repeated pairs {loss_text(member.mean('repeated'))},"

@@ -151,6 +151,12 @@ def offered_mechanisms(source: Source) -> list[str]:
     return [*mla, *own]
 
 
+def follows(source: Source, mechanism: str, field: str) -> bool:
+    """Whether the model that a mechanism runs beside this source changes with one of its dials."""
+    of_any_attention = field in ("heads", "v_head_dim", "layers")
+    return mechanism in source.mechanisms and (of_any_attention or mechanism in MLA_MECHANISMS)
+
+
 def _trained() -> Source:
     """The model that follows the sliders: it works at every number of heads and latent dims."""
     file = intact(shipped("stories.safetensors"))

@@ -1,12 +1,12 @@
 """The Claims page's parts: what a reader may change, and a card for every claim."""
 
-from dataclasses import fields
 from itertools import groupby
 
 import streamlit as st
 
 from mla_viz.findings.claims.inputs import Inputs
 from mla_viz.findings.claims.judge import CONDITIONAL, RIGHT, VERDICTS, WRONG, Claim, judge
+from mla_viz.ui.numbers import Numbers
 from mla_viz.words import amount_text
 
 BADGES = {
@@ -32,24 +32,13 @@ LABELS = {
 
 def chosen_inputs() -> Inputs:
     """The sidebar's numbers; where they are not legal, the last ones that were."""
-    with st.sidebar:
-        st.caption("The start is DeepSeek-V3. Change a number and see which claims survive.")
-        values = {
-            field.name: st.number_input(
-                LABELS[field.name],
-                min_value=0,
-                value=field.default,
-                step=1,
-                key=f"claim_{field.name}",
-                bind="query-params",
-            )
-            for field in fields(Inputs)
-        }
-        try:
-            st.session_state.claim_inputs = Inputs(**values)
-        except ValueError as error:
-            st.error(str(error))
-    return st.session_state.get("claim_inputs", Inputs())
+    st.sidebar.caption("The start is DeepSeek-V3. Change a number and see which claims survive.")
+    numbers = Numbers(LABELS, Inputs(), "claim")
+    try:
+        st.session_state.claim_inputs = Inputs(**numbers.whole())
+    except ValueError as error:
+        numbers.refuse(error, st.session_state.setdefault("claim_inputs", Inputs()))
+    return st.session_state.claim_inputs
 
 
 def claim_cards(inputs: Inputs) -> None:

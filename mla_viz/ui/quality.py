@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 import streamlit as st
 
+from mla_viz.config import check_int
 from mla_viz.cost import baselines, cache_elems
 from mla_viz.figures.quality import family_figure, likeness_figure
 from mla_viz.figures.table import table_html
@@ -20,6 +21,7 @@ from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
 from mla_viz.serving.pool import POLL_SECONDS, WorkerLost
 from mla_viz.ui.loss_map import PLAIN, loss_map
+from mla_viz.ui.numbers import whole_number
 from mla_viz.ui.server import workers
 from mla_viz.words import (
     kib_text,
@@ -197,9 +199,10 @@ def continuations(family: Family) -> None:
     )
     left, right = st.columns([3, 1])
     prompt = left.text_input("Prompt", EXAMPLE_PROMPT, key="story", bind="query-params")
-    seed = right.number_input("Seed", 0, 999, 0, key="story_seed", bind="query-params")
+    seed = whole_number(right, "Seed", "story_seed", 0, 999)
     shipped = [member for member in family.members if member.shipped]
     try:
+        seed = check_int("seed", seed, 0, 999)
         told = _continued(shipped, prompt, seed)
     except (ValueError, WorkerLost) as error:
         st.error(str(error))

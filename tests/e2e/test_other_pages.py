@@ -13,7 +13,7 @@ PAGES = {
     "claims": "What is true of what one reads",
     **({"quality": "What the small cache costs"} if shipped(FAMILY_FILE).exists() else {}),
 }
-# Behind a page's path Streamlit looks for its server there first, then at the root.
+# Streamlit looks for its server under the page's path first, then at the root (docs/serving.md).
 STREAMLITS_OWN = "404 (Not Found)"
 
 
@@ -26,15 +26,30 @@ def open_page(visit, url, name):
     assert visit.page.get_by_text("encountered an error").count() == 0
 
 
-def test_a_link_to_a_page_is_the_first_visit_of_a_fresh_server(visit):
+# Streamlit's own menu of the files in pages/, even if it is there for a moment.
+WATCH_MENU = """new MutationObserver(() => {
+  window.menu ||= !!document.querySelector('[data-testid=stSidebarNav]');
+}).observe(document, {childList: true, subtree: true})"""
+
+
+def test_a_fresh_server_has_one_menu_for_a_link_to_a_page_and_for_a_page_left_open(visit):
     port = free_port()
+    visit.page.add_init_script(WATCH_MENU)
     server = start_server(port)
     try:
         open_page(visit, f"http://localhost:{port}/", "claims")
+        server.terminate()
+        server.wait()
+        server = start_server(port)
+        visit.settle()
+        heads = visit.page.get_by_label("Heads", exact=True)
+        heads.fill("64")
+        heads.press("Enter")
+        visit.page.get_by_role("heading", name="28.4 times").first.wait_for(timeout=60_000)
         links = visit.page.get_by_role("link", name="Absorption")
-        links.first.wait_for()
         links.first.click()
         visit.page.get_by_role("heading", name=PAGES["absorption"]).wait_for()
+        assert not visit.page.evaluate("window.menu")
     finally:
         server.terminate()
         server.wait()

@@ -22,7 +22,7 @@ from mla_viz.findings.lesson import (
     rope_break,
 )
 from mla_viz.ui.absorption.parts import ask, meanings, prose, show_equations
-from mla_viz.words import flops_text, gap_text, mb_text, share_text
+from mla_viz.words import count_text, flops_text, gap_text, mb_text, share_text
 
 DISTANCES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
 
@@ -194,7 +194,8 @@ def prefill(g: MLAGeometry) -> None:
     else:
         st.markdown(
             f"They cross at **{endless:.1f}** query tokens over an endless context,"
-            f" d_c·(d_n + d_v) / (2·d_c − d_n − d_v), and at {here:.1f} over {tokens:,} tokens."
+            " d_c·(d_n + d_v) / (2·d_c − d_n − d_v), and at"
+            f" {here:.1f} over {count_text(tokens, 'token')}."
         )
     rows = []
     for queries in (1, 16, 64, 128, 171, 256, 1024, 4096):

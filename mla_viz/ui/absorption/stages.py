@@ -89,7 +89,12 @@ def cache_factors() -> None:
         for column, (label, low, high, start, step) in zip(columns, starts, strict=True)
     ]
     layers, sequences, heads, dims, tokens = values
-    total = layers * sequences * tokens * 2 * cache_elems("mha", GQAGeometry(1, heads, heads, dims))
+    try:
+        elems = cache_elems("mha", GQAGeometry(1, heads, heads, dims))
+    except ValueError as error:  # an odd number in the address
+        st.error(str(error))
+        return
+    total = layers * sequences * tokens * 2 * elems
     st.markdown(
         f"{layers} · {sequences} · {heads} · {dims} · {tokens:,} · 2 · 2 ="
         f" **{total:,} bytes = {gb_text(total)}**"

@@ -7,12 +7,12 @@ from mla_viz.findings.scores import load_grid
 from mla_viz.model.sources import TRAINED
 from mla_viz.run.settings import Settings
 from mla_viz.ui.loss_map import loss_map
-from mla_viz.words import loss_text
+from mla_viz.words import count_text, loss_text
 
 
 def loss_section(settings: Settings) -> None:
     """A folded section; Plotly and the figure are loaded only once it is opened."""
-    if settings.source != TRAINED:
+    if not any(settings.side(side).source == TRAINED for side in ("left", "right")):
         return
     section = st.expander(
         "What this setting costs in quality", key="quality", on_change="rerun", bind="query-params"
@@ -22,11 +22,12 @@ def loss_section(settings: Settings) -> None:
     grid = load_grid()
     here = grid.loss(settings.heads, settings.latent)
     full = grid.loss(grid.heads[-1], grid.latents[-1])
+    heads = count_text(settings.heads, "head")
     with section:
         st.markdown(
-            f"**{loss_text(here)} nats/token** at {settings.heads} heads and latent dim"
-            f" {settings.latent}; {loss_text(full)} at the full size. Measured on {grid.stories}"
-            f" held-out stories ({grid.tokens:,} tokens) with these very weights, one training run:"
-            f" differences under {TOLD_APART} mean nothing."
+            f"**{loss_text(here)} nats/token** at {heads} and latent dim {settings.latent};"
+            f" {loss_text(full)} at the full size. Measured on {grid.stories} held-out stories"
+            f" ({grid.tokens:,} tokens) with these very weights, one training run: differences"
+            f" under {TOLD_APART} mean nothing."
         )
         loss_map(settings.heads, settings.latent)

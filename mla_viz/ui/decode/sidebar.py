@@ -11,8 +11,17 @@ from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import DTYPES, available_devices
-from mla_viz.model.sources import IN_GEOMETRY, find_source, offered_mechanisms, source_names
+from mla_viz.model.sources import (
+    IN_GEOMETRY,
+    SYNTHETIC,
+    find_source,
+    follows,
+    offered_mechanisms,
+    source_names,
+)
 from mla_viz.run.settings import Settings
+from mla_viz.ui.numbers import short_label
+from mla_viz.words import count_text
 
 MORE = ("left", "right", "temperature", "top_k", "seed", "dtype", "device")
 DIALS = {
@@ -36,6 +45,27 @@ def _source_label(name: str) -> str:
     return find_source(name).label
 
 
+SPELT = {name: field for field, name in IN_GEOMETRY.items()} | {"head_dim": "v_head_dim"}
+IN_WORDS = {
+    "prompt": lambda _: "the one below",
+    "source": _source_label,
+    "left": _mechanism_label,
+    "right": _mechanism_label,
+}
+
+
+def _standing(settings: Settings, field: str) -> object:
+    """A setting; where it is left to the source of weights, what its dial begins at."""
+    value, dial = getattr(settings, field), settings.weights_source.dials.get(field)
+    return dial.start if dial and value is None else value
+
+
+def _chosen(field: str, options: list[str], default: str) -> str:
+    """What a choice is: as chosen before, else as in the address, else as it begins."""
+    chosen = st.session_state.get(field, st.query_params.get(field))
+    return chosen if chosen in options else default
+
+
 class Sidebar:
     """The widgets' values, and the slots under them, by field of Settings.
 
@@ -45,13 +75,16 @@ class Sidebar:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self._labels: dict[str, str] = {}
         self._slots: dict[str, DeltaGenerator] = {}
         with st.sidebar:
             self._main()
             self.progress = st.empty()
-            more = st.expander("More", key="more", on_change="rerun")
-            if more.open or self._more_dials() or self._chosen_before():
-                with more:
+            if st.session_state.pop("unfold", False):
+                st.session_state.more = True
+            self._more = st.expander("More", key="more", on_change="rerun")
+            if self._more.open or self._more_dials() or self._chosen_before():
+                with self._more:
                     self._sides()
                     self._geometry()
                     self._sampling()
@@ -77,17 +110,32 @@ class Sidebar:
         return Settings(**self.values)
 
     def refuse(self, error: ValueError) -> None:
-        """Show a message under the widget whose field it names."""
+        """Show a message under the widget whose field it names, and that widget if it is folded."""
         named, _, _ = str(error).partition(":")
-        field = next((f for f, name in IN_GEOMETRY.items() if name == named), named)
+        field = SPELT.get(named, named)
+        if (field in MORE or field in self._more_dials()) and not self._more.open:
+            st.session_state.unfold = True
+            st.rerun()
         self._slots.get(field, self._rest).error(str(error))
 
-    def _put(self, field: str, value: object) -> None:
-        self.values[field] = value
+    def instead(self, shown: Settings) -> str:
+        """What a view shows that the widgets do not say: `Heads: 8; Latent dim: 32`."""
+        there = {field: _standing(shown, field) for field in self.values}
+        return "; ".join(
+            f"{short_label(self._labels[field])}: {IN_WORDS.get(field, str)(there[field])}"
+            for field, asked in self.values.items()
+            if there[field] not in (None, asked or 0)
+        )
+
+    def _put(self, field: str, label: str, value: object, idle: str | None = None) -> None:
+        self.values[field], self._labels[field] = value, label
         self._slots[field] = st.empty()
+        if idle:
+            self._slots[field].caption(idle)
 
     def _main(self) -> None:
-        self._put("prompt", st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL))
+        prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
+        self._put("prompt", "Prompt", prompt)
         self._choice("source", "Weights", list(source_names()), Settings.source, _source_label)
         self._source = find_source(self.values["source"])
         if self._source.dials:
@@ -105,12 +153,26 @@ class Sidebar:
                 st.session_state[field] = st.session_state[field]
         heads, latent = (self._source.start[field] for field in ALWAYS_SHOWN)
         dims = "" if latent is None else f", latent dim {latent}"
-        st.caption(f"{heads} heads{dims}: this model has one size.")
+        st.caption(f"{count_text(heads, 'head')}{dims}: this model has one size.")
 
     def _sides(self) -> None:
-        names = offered_mechanisms(self._source)
         for field, label in (("left", "Left"), ("right", "Right")):
-            self._choice(field, label, names, self._source.start[field], _mechanism_label)
+            self._choice(field, label, *self._offered(field), _mechanism_label)
+
+    def _offered(self, side: str) -> tuple[list[str], str]:
+        """The mechanisms that a side may have, and the one that it begins with."""
+        return offered_mechanisms(self._source), self._source.start[side]
+
+    def _idle(self, field: str) -> str | None:
+        """Why a dial decides nothing at present, if it does not."""
+        sides = [_chosen(side, *self._offered(side)) for side in ("left", "right")]
+        if any(follows(self._source, side, field) for side in sides):
+            return None
+        own = not set(sides) & set(self._source.mechanisms)
+        why = (
+            "both sides have weights of their own, of one size." if own else "neither side is MLA."
+        )
+        return f"Decides nothing now: {why}"
 
     def _more_dials(self) -> list[str]:
         """Dials of the source that stand under "More"."""
@@ -124,14 +186,19 @@ class Sidebar:
 
     def _dial(self, field: str) -> None:
         dial = self._source.dials[field]
-        self._slider(field, DIALS[field], *dial.span, dial.start, dial.step)
+        idle = self._idle(field)
+        self._slider(field, DIALS[field], *dial.span, dial.start, dial.step, idle)
         if self.values[field] < dial.low:
             self.values[field] = None
 
     def _sampling(self) -> None:
         self._slider("temperature", "Temperature (0: always the likeliest)", 0.0, 2.0, step=0.1)
-        self._slider("top_k", "Top-k (0: all)", 0, 200)
-        self._slider("seed", "Seed", 0, 999)
+        drawn = self.values["temperature"] > 0
+        idle = None if drawn else "Decides nothing at temperature 0."
+        self._slider("top_k", "Top-k (0: all)", 0, 200, idle=idle)
+        # The seed also makes random weights.
+        seed_idle = None if self._source.name == SYNTHETIC else idle
+        self._slider("seed", "Seed", 0, 999, idle=seed_idle)
         dtypes = [Settings.dtype, *(d for d in DTYPES if d != Settings.dtype)]
         self._choice("dtype", "Dtype", dtypes, Settings.dtype)
         self._choice("device", "Device", available_devices(), Settings.device)
@@ -144,12 +211,18 @@ class Sidebar:
         high: float | int,
         start: float | int | None = None,
         step: float | int = 1,
+        idle: str | None = None,
     ) -> None:
-        """A slider within the limits of the moment; a value outside them moves to the nearest."""
+        """A slider within the limits of the moment; a value outside them moves to the nearest.
+
+        `idle` says why it decides nothing: it is then disabled.
+        """
         start = getattr(Settings, field) if start is None else start
         if field in st.session_state:
             st.session_state[field] = min(max(st.session_state[field], low), high)
-        self._put(field, st.slider(label, low, high, start, step, key=field, bind=_URL))
+        off = idle is not None
+        value = st.slider(label, low, high, start, step, key=field, bind=_URL, disabled=off)
+        self._put(field, label, value, idle)
 
     def _choice(
         self,
@@ -160,11 +233,10 @@ class Sidebar:
         show: Callable[[str], str] = str,
     ) -> None:
         """A select box whose option's name, not its label, is in the URL (`bind` takes labels)."""
-        chosen = st.session_state.get(field, st.query_params.get(field))
-        st.session_state[field] = chosen if chosen in options else default
+        st.session_state[field] = _chosen(field, options, default)
         value = st.selectbox(label, options, format_func=show, key=field, persist_state="session")
         if value != default:
             st.query_params[field] = value
         elif field in st.query_params:
             del st.query_params[field]
-        self._put(field, value)
+        self._put(field, label, value)
