@@ -42,7 +42,7 @@ if "shown" in st.session_state:
     settings, payload = st.session_state.shown
     same = settings.side("left") == settings.side("right")
     headline, explanation = ONE_MODEL if same else TWO_MODELS
-    title.header(headline, anchor=False)
+    title.title(headline, anchor=False)
     title.caption(explanation)
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")

@@ -6,7 +6,7 @@ from mla_viz.findings.family import load_family
 from mla_viz.ui import quality as sections
 
 family = load_family()
-st.header("What the small cache costs", anchor=False)
+st.title("What the small cache costs", anchor=False)
 st.caption(
     f"{len(family.members)} small language models, trained alike but for their attention: same"
     " text, order of data, schedule and number of parameters. A million parameters and five"

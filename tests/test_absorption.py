@@ -63,7 +63,7 @@ def test_a_stage_shows_its_matrices_its_products_and_its_code(number):
     app = section(stages.steps, G, step_stage=number)
     assert not app.exception
     texts = said(app)
-    assert f"#### {number}. {stage['title']}" in texts
+    assert f"### {number}. {stage['title']}" in texts
     assert stage["text"] in texts
     assert stage["formula"] in app.latex[0].value
     ledger = [tuple(row.values()) for table in tables(app) for row in table]
@@ -91,7 +91,7 @@ def test_stages_step_and_go_round_at_the_ends():
     for number in (2, 1, 8, 7):
         app.button(key=back).click().run()
         assert app.slider(key="step_stage").value == number
-    assert any(text.startswith("#### 7. ") for text in said(app))
+    assert any(text.startswith("### 7. ") for text in said(app))
 
 
 def test_no_button_of_a_stage_is_ever_disabled():  # it would take the focus along
@@ -145,7 +145,7 @@ def test_the_stages_before_the_latent_have_the_numbers_of_the_dims_chosen():
     for number, stage in enumerate(prose()["before"], 1):
         app.slider(key="before_stage").set_value(number).run()
         texts = said(app)
-        assert f"#### {number}. {stage['title']}" in texts
+        assert f"### {number}. {stage['title']}" in texts
         assert any(BEFORE.get(number, stage["text"][:40]) in text for text in texts)
         assert stage["formula"] in app.latex[0].value
         assert app.caption[0].value == parts.meanings(parts.symbols_in(stage["formula"]))

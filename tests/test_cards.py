@@ -49,7 +49,7 @@ def cards(claims):
         yield BADGES[claim.verdict]
         yield f"**“{claim.claim}”**"
         yield claim.say_instead
-        yield f"#### {value_text(claim)}"
+        yield f"### {value_text(claim)}"
 
 
 def test_every_claim_has_its_card_and_groups_their_headings():
@@ -64,20 +64,22 @@ def test_every_claim_has_its_card_and_groups_their_headings():
         f"Source: {claims[0].source}. Id: ratio_mha_128x128"
     )
     groups = ["How much smaller", "How much faster", "Quality and parameters", "The algebra"]
-    assert [heading.value for heading in app.subheader] == groups
+    assert [heading.value for heading in app.header] == groups
 
 
 def test_verdicts_are_counted_and_can_be_picked():
     claims = judge(SMALL)
     app = section(claim_cards, SMALL)
     (pills,) = app.pills
+    assert not app.info
     verdicts = [claim.verdict for claim in claims]
     assert pills.options == [f"{name} ({verdicts.count(name)})" for name in VERDICTS]
     assert (pills.label, pills.value) == ("Verdicts shown", list(VERDICTS))
     pills.set_value([RIGHT, WRONG]).run()
     assert said(app) == list(cards(c for c in claims if c.verdict != CONDITIONAL))
     pills.set_value([]).run()
-    assert not [*said(app), *app.subheader]
+    assert not [*said(app), *app.header]
+    assert app.info[0].value == "No claim has a verdict that is picked above."
 
 
 def show_inputs(found):

@@ -32,7 +32,7 @@ def shown(app):
 def test_the_example_is_shown_at_first():
     app = decode_page()
     assert shown(app) == Settings()
-    assert app.header[0].value == "One model, decoded two ways"
+    assert app.title[0].value == "One model, decoded two ways"
     assert app.caption[0].value.startswith("Same weights, same tokens, same attention")
     assert [s.label for s in app.sidebar.slider] == ["Heads", "Latent dim", "New tokens"]
 
@@ -54,7 +54,7 @@ def test_what_is_not_legal_is_refused_in_place_and_the_view_stays():
     assert app.sidebar.error[0].value.startswith("prompt: expected some text")
     assert not app.exception
     assert app.session_state.shown[0] == before
-    assert app.header[0].value == "One model, decoded two ways"
+    assert app.title[0].value == "One model, decoded two ways"
     assert app.main.warning[0].value == (
         "prompt: expected some text, got nothing  \n"
         "Shown is the last good view. It has Prompt: the one below; Heads: 8."
@@ -86,7 +86,7 @@ def test_other_weights_keep_prompt_and_legal_values_and_offer_geometry():
     assert shown(app).heads == 16
     app.selectbox(key="left").set_value("mha").run()
     assert (shown(app).left, shown(app).right) == ("mha", "mla_absorbed")
-    assert app.header[0].value == "Two models, one prompt"
+    assert app.title[0].value == "Two models, one prompt"
     assert app.caption[0].value.startswith("These mechanisms have weights of their own.")
     app.selectbox(key="source").set_value("trained").run()
     assert shown(app).heads == 8
@@ -129,7 +129,7 @@ def quality_page(**query):
 def test_the_quality_page_shows_its_members_and_opens_a_section_by_a_link():
     app = quality_page()
     assert not app.exception
-    assert app.header[0].value == "What the small cache costs"
+    assert app.title[0].value == "What the small cache costs"
     assert app.caption[0].value.startswith("4 small language models, trained alike")
     assert app.info[0].value.startswith("4 of 5 models have finished")
     sections = ["All figures", "Every setting", "Likeness of heads", "One prompt"]
@@ -203,8 +203,8 @@ def test_the_absorption_page_counts_every_section_with_the_dims_chosen():
     app = page("pages/absorption.py", before_stage=9, step_stage=8)
     assert not app.exception
     assert not app.error
-    stages = [text[:7] for text in said(app) if text.startswith("####")]
-    assert stages == ["#### 9.", "#### 8."]
+    stages = [text[:6] for text in said(app) if text.startswith("###")]
+    assert stages == ["### 9.", "### 8."]
     assert any("170.7" in text for text in said(app))
     of_v3 = tables(app)
     app.selectbox(key="dims").set_value("the lesson's own").run()
@@ -253,6 +253,6 @@ def test_whatever_the_address_holds_a_page_is_shown(name):
             assert app.slider(key="factor_L")
             app.selectbox(key="dims").set_value("other dims").run()
         assert not app.exception, bad
-        assert app.header, bad
+        assert app.title, bad
         for line in (*app.error, *app.warning):
             assert len(line.value.splitlines()[0]) < 200, bad

@@ -31,3 +31,6 @@ def test_names_may_wrap_and_figures_may_not():
 def test_a_wide_table_scrolls_by_keyboard_too():
     box = ElementTree.fromstring(table_html(ROWS))
     assert (box.get("style"), box.get("tabindex")) == ("overflow-x:auto", "0")
+    assert (box.get("role"), box.get("aria-label")) == ("group", "Table: model, loss, KiB")
+    odd = ElementTree.fromstring(table_html([{"it's": "1", '"<b>"': "2"}]))
+    assert odd.get("aria-label") == 'Table: it\'s, "<b>"'

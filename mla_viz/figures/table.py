@@ -12,8 +12,10 @@ def table_html(rows: Sequence[Mapping[str, str]]) -> str:
     head = "".join(_cell("th scope='col'", name, i) for i, name in enumerate(names))
     body = "".join(f"<tr>{_row(list(row.values()))}</tr>" for row in rows)
     style = "border-collapse:collapse;font-size:0.875rem;font-variant-numeric:tabular-nums"
+    label = escape(f"Table: {', '.join(names)}", quote=True)
     return (
-        f"<div style='overflow-x:auto' tabindex='0'><table style='{style}'>"
+        f"<div style='overflow-x:auto' tabindex='0' role='group' aria-label='{label}'>"
+        f"<table style='{style}'>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -54,10 +54,12 @@ def claim_cards(inputs: Inputs) -> None:
         key="verdicts",
     )
     visible = [claim for claim in claims if claim.verdict in shown]
+    if not visible:
+        st.info("No claim has a verdict that is picked above.")
     for group, members in groupby(visible, key=lambda claim: claim.group):
-        st.subheader(group, anchor=False)
+        st.header(group, anchor=False)
         for claim in members:
-            with st.container(border=True):
+            with st.container(border=True, key=f"claim-{claim.id}"):
                 _card(claim)
 
 
@@ -74,7 +76,7 @@ def _card(claim: Claim) -> None:
         st.markdown(f"**“{claim.claim}”**")
         st.markdown(claim.say_instead)
     with number:
-        st.markdown(f"#### {value_text(claim)}")
+        st.markdown(f"### {value_text(claim)}")
         st.caption(f"Baseline: {claim.baseline}")
     used = ", ".join(f"{name} {value:,}" for name, value in claim.inputs.items())
     st.caption(f"{claim.formula}, with {used}  \nSource: {claim.source}. Id: {claim.id}")

@@ -36,7 +36,7 @@ def _stage_picker(kind: str, label: str, titles: list[str]) -> int:
         (forward, "To the start" if at_end else "Next", "next", 1 - last if at_end else 1),
     ):
         column.button(label, key=f"{key}_{name}", on_click=move, args=(by,), width="stretch")
-    st.markdown(f"#### {number}. {titles[number - 1]}")
+    st.markdown(f"### {number}. {titles[number - 1]}")
     return number - 1
 
 
@@ -118,7 +118,7 @@ def steps(g: MLAGeometry) -> None:
     show_formula(stage["formula"])
     show_equations(stage["equations"], f"Matrices of stage {number + 1}")
     _ledger(stage, g)
-    st.code(stage["code"], language="python")
+    st.code(stage["code"], language="python", wrap_lines=True)
     st.caption(f"{stage['file']}, line {code_line(stage['file'], stage['code'])}")
 
 
