@@ -225,10 +225,13 @@ def _check_even(name: str, width: int) -> None:
 
 
 def _keep_positive(record: object, *names: str) -> None:
+    """Hold fields to finite numbers above 0, and keep them as floats; norm_eps may be 0."""
     for name in names:
         value = getattr(record, name)
-        if not _is(value, Real) or not 0 < value <= float_info.max:
-            raise ValueError(f"{name}: expected a positive number, got {told(value)}")
+        finite = _is(value, Real) and 0 <= value <= float_info.max
+        if not finite or (value == 0 and name != "norm_eps"):
+            least = "a number from 0" if name == "norm_eps" else "a positive number"
+            raise ValueError(f"{name}: expected {least}, got {told(value)}")
         object.__setattr__(record, name, float(value))
 
 

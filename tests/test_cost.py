@@ -611,14 +611,19 @@ def test_a_field_of_a_wrong_type_is_named_and_numpys_numbers_are_kept_plain(reco
 
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf"), 10**400, "1", True])
-def test_a_base_of_rope_a_norm_and_a_scale_are_positive(number):
-    grouped = GQAGeometry(8, 8, 1, 2)
-    for record, name in (
-        (PRIMES, "rope_theta"),
-        (PRIMES, "norm_eps"),
-        (PRIMES, "softmax_scale_override"),
-        (grouped, "rope_theta"),
-        (MODEL, "norm_eps"),
-    ):
-        with pytest.raises(ValueError, match=f"^{name}: expected a positive number, got "):
-            replace(record, **{name: number})
+@pytest.mark.parametrize(
+    ("record", "name", "least"),
+    [
+        (PRIMES, "rope_theta", "a positive number"),
+        (PRIMES, "softmax_scale_override", "a positive number"),
+        (GQAGeometry(8, 8, 1, 2), "rope_theta", "a positive number"),
+        (PRIMES, "norm_eps", "a number from 0"),
+        (MODEL, "norm_eps", "a number from 0"),
+    ],
+)
+def test_a_base_of_rope_a_norm_and_a_scale_are_in_their_range(record, name, least, number):
+    if (name, number) == ("norm_eps", 0.0):
+        assert replace(record, norm_eps=0).norm_eps == 0
+        return
+    with pytest.raises(ValueError, match=f"^{name}: expected {least}, got "):
+        replace(record, **{name: number})

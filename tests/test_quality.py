@@ -234,7 +234,7 @@ def test_the_quality_map_tells_the_loss_here_and_at_full_size():
     app = section(loss.loss_section, Settings(heads=1, latent=8), quality="true")
     assert app.expander[0].label == "What this setting costs in quality"
     (text,) = said(app)
-    assert text.startswith("**2.900 nats/token** at 1 heads and latent dim 8; 2.500 at the full")
+    assert text.startswith("**2.900 nats/token** at 1 head and latent dim 8; 2.500 at the full")
     assert "on 2 held-out stories (100 tokens)" in text
     assert text.endswith("differences under 0.04 mean nothing.")
     heatmap, here = json.loads(chart(app).spec)["data"]

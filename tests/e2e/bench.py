@@ -44,7 +44,12 @@ def bench_steps(visit: Visit, url: str) -> None:
     area = visit.page.get_by_label("Prompt")
     area.fill(prompt)
     area.press("Control+Enter")
-    visit.page.wait_for_function("location.search.includes('prompt')", timeout=300_000)
+    visit.page.get_by_text("This run will take about").or_(
+        visit.page.get_by_text("Decoding: step")
+    ).first.wait_for()
+    if (agree := visit.page.get_by_role("button", name="Decode", exact=True)).count():
+        agree.click()
+    visit.page.wait_for_function(STEPS, arg="4096", timeout=300_000)
     visit.settle()
     page = visit.page
     visit.player.press("End")  # a new prompt starts at its start
@@ -99,6 +104,9 @@ def bench_slider(visit: Visit, url: str) -> None:
     report("slider moved to new run painted, 64 tokens", "2.0 s p95", with_p95(times, "s"))
 
 
+STEPS = """steps => [...document.querySelectorAll('*')].map(e => e.shadowRoot).filter(Boolean)
+  .map(r => r.querySelector('[data-testid=player]'))
+  .some(player => player && player.dataset.steps === steps)"""
 CHANGED = """before => [...document.querySelectorAll('*')].map(e => e.shadowRoot).filter(Boolean)
   .map(r => r.querySelector('[data-testid=player]'))
   .some(player => player && player.dataset.leftBytes !== before)"""

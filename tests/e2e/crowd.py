@@ -8,30 +8,28 @@ measured in turn with this one.
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from statistics import median
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from mla_viz.bench.engine import report, summary
 from tests.e2e.conftest import ROOT, free_port, start_server
 
-SECONDS = 10
-HEAVY = "source=synthetic&layers=12&left=recompute&max_new_tokens=240"
+SECONDS = 20
+HEAVY = f"source=synthetic&layers=12&left=recompute&max_new_tokens=240&prompt={'+a' * 100}"
 
 
 class Visitor:
     """One session of the Decode page."""
 
-    def __init__(self, port: int, query: str = "") -> None:
-        url = f"ws://localhost:{port}/_stcore/stream"
-        self._socket = connect(url, subprotocols=["streamlit"], max_size=None)
-        self._query = query
+    def __init__(self, socket: ClientConnection, query: str) -> None:
+        self._socket, self._query = socket, query
         self._sliders: dict[str, str] = {}
         self._values: dict[str, float] = {}
 
@@ -56,9 +54,23 @@ class Visitor:
             if message.WhichOneof("type") == "script_finished":
                 return message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
 
-    def leave(self) -> None:
-        """Close the page."""
-        self._socket.close()
+    def answer(self, **sliders: int) -> float:
+        """Seconds from a change to its answer."""
+        began = time.monotonic()
+        self.ask(**sliders)
+        while not self.wait():
+            pass
+        return time.monotonic() - began
+
+
+@contextmanager
+def opened(port: int, query: str = "") -> Iterator[Visitor]:
+    """A visitor who has asked for the page."""
+    url = f"ws://localhost:{port}/_stcore/stream"
+    with connect(url, subprotocols=["streamlit"], max_size=None) as socket:
+        visitor = Visitor(socket, query)
+        visitor.ask()
+        yield visitor
 
 
 class Settings:
@@ -77,68 +89,76 @@ class Settings:
 def crowd(port: int, visitors: int, settings: Settings, seconds: float) -> list[float]:
     """Seconds from each change to its answer, of visitors who change again at once."""
     answers: list[float] = []
-    end = time.monotonic() + seconds
 
     def visit(visitor: Visitor) -> None:
         while time.monotonic() < end:
-            began = time.monotonic()
-            visitor.ask(**settings())
-            if visitor.wait() and time.monotonic() < end:
-                answers.append(time.monotonic() - began)
-        visitor.leave()
+            answer = visitor.answer(**settings())
+            if time.monotonic() < end:
+                answers.append(answer)
 
-    there = [opened(port) for _ in range(visitors)]
-    threads = [threading.Thread(target=visit, args=(visitor,)) for visitor in there]
-    end = time.monotonic() + seconds
+    with ExitStack() as stack:
+        there = [stack.enter_context(opened(port)) for _ in range(visitors)]
+        for visitor in there:
+            visitor.wait()
+        end = time.monotonic() + seconds
+        together(visit, there)
+    return answers
+
+
+def together(do: Callable[[Visitor], object], visitors: list[Visitor]) -> None:
+    """All at once; until the last is done."""
+    threads = [threading.Thread(target=do, args=(visitor,)) for visitor in visitors]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
 
 
-def opened(port: int, query: str = "") -> Visitor:
-    """A visitor who sees the first run."""
-    visitor = Visitor(port, query)
-    visitor.ask()
-    visitor.wait()
-    return visitor
+def equal_runs(port: int, setting: dict[str, int]) -> float:
+    """Seconds until ten who ask for the same all have it."""
+    with ExitStack() as stack:
+        there = [stack.enter_context(opened(port)) for _ in range(10)]
+        for visitor in there:
+            visitor.wait()
+        began = time.monotonic()
+        together(lambda visitor: visitor.answer(**setting), there)
+        return time.monotonic() - began
 
 
-@contextmanager
-def heavy_run(port: int) -> Iterator[None]:
-    """Meanwhile somebody's run takes its time."""
-    visitor = Visitor(port, HEAVY + f"&seed={time.monotonic_ns() % 999}")
-    visitor.ask()
-    time.sleep(1)
-    yield
-    visitor.leave()
-    time.sleep(1)
+def behind_another(port: int, settings: Settings) -> float:
+    """Seconds to the answer of a change made while a run four times as long is in progress."""
+    with opened(port) as visitor:
+        visitor.wait()
+        visitor.ask(**settings() | {"New": 230})
+        time.sleep(0.5)
+        return visitor.answer(**settings())
 
 
 def measure(port: int, name: str, settings: Settings, seconds: float) -> None:
     """The table of one checkout."""
-
-    def rate(visitors: int) -> tuple[float, list[float]]:
-        answers = crowd(port, visitors, settings, seconds)
-        return len(answers) / seconds, answers
-
-    one, alone = rate(1)
+    alone = crowd(port, 1, settings, seconds)
+    one = len(alone) / seconds
     report(f"{name}: one visitor, runs a second", "", f"{one:.2f}; answer {summary(alone, 's')}")
+    found = {1: alone}
     for visitors in (10, 40):
-        many, answers = rate(visitors)
-        report(
-            f"{name}: {visitors} visitors, runs a second",
-            "1.3x of one",
-            f"{many:.2f} ({many / one:.2f}x)",
-        )
+        answers = found[visitors] = crowd(port, visitors, settings, seconds)
+        many = len(answers) / seconds
+        rate = f"{many:.2f} ({many / one:.2f}x)"
+        report(f"{name}: {visitors} visitors, runs a second", "1.3x of one", rate)
         ideal = median(alone) * visitors / 2
         result = f"{summary(answers, 's')}, {median(answers) / ideal:.2f}x of {ideal:.3g} s"
-        report(f"{name}: their answers, against two cores kept busy", "1.3x", result)
-    with heavy_run(port):
-        _, beside = rate(1)
-    result = f"{summary(beside, 's')} ({median(beside) / median(alone):.2f}x)"
-    report(f"{name}: one visitor beside a heavy run", "1.5x", result)
+        report(f"{name}: their answers, against two busy cores", "1.3x", result)
+    equal = [equal_runs(port, settings()) for _ in range(5)]
+    report(f"{name}: ten who ask for the same", "", summary(equal, "s"))
+    behind = [behind_another(port, settings) for _ in range(5)]
+    report(f"{name}: instead of a run in progress", "", summary(behind, "s"))
+    for visitors in (1, 10):
+        with opened(port, HEAVY):
+            time.sleep(1)
+            beside = crowd(port, visitors, settings, seconds / 2)
+        result = f"{summary(beside, 's')} ({median(beside) / median(found[visitors]):.2f}x)"
+        report(f"{name}: answers to {visitors} beside a heavy run", "1.5x", result)
+        time.sleep(1)
 
 
 def main() -> None:

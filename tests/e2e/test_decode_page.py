@@ -188,16 +188,18 @@ def test_refused_input_says_so_in_place_and_keeps_the_view(visit, app_url):
     assert visit.value("steps") == steps
     prompt.fill("word " * 400)
     prompt.press("Control+Enter")
-    visit.page.get_by_text("prompt: expected at most 255 tokens").wait_for()
+    visit.page.get_by_text("prompt: expected at most 255 tokens").first.wait_for()
     assert visit.value("steps") == steps
 
 
-def test_a_long_run_shows_progress_and_stops(visit, app_url):
+def test_a_long_run_is_asked_about_shows_progress_and_stops(visit, app_url):
     visit.open(app_url + "?source=synthetic")
     steps = visit.value("steps")
     prompt = visit.page.get_by_label("Prompt")
     prompt.fill("the " * 4000)
     prompt.press("Control+Enter")
+    visit.page.get_by_text("This run will take about").wait_for()
+    visit.page.get_by_role("button", name="Decode", exact=True).click()
     visit.page.get_by_text("Decoding: step").wait_for()
     visit.page.get_by_role("button", name="Stop", exact=True).click()
     visit.page.get_by_role("button", name="Decode", exact=True).wait_for()
@@ -225,7 +227,7 @@ def test_nothing_scrolls_sideways_on_a_phone(visit, app_url):
 
 def test_hostile_text_is_text(visit, app_url):
     visit.open(app_url + "?prompt=" + quote(HOSTILE + "\0"))
-    assert visit.page.title() == "mla-viz"
+    assert visit.page.title() == "Decode · mla-viz"
     assert visit.player.locator("img").count() == 0
     assert (
         visit.player.get_by_text("<", exact=True).count() + visit.player.get_by_text("<img").count()
