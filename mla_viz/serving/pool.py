@@ -288,7 +288,7 @@ class Pool:
     def _do(self, worker: Process | None, job: Job) -> bool:
         """Have a job done; whether its worker may go on."""
         answer, began = LOST, time.monotonic()
-        with suppress(OSError, EOFError):
+        with suppress(Exception):  # whatever it met, this thread serves the next job
             answer = worker.do(job) if worker else LOST
         with self._changed:
             self._running.remove(job)
