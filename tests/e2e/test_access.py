@@ -3,17 +3,22 @@
 import os
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.conftest import ROOT
 from tests.e2e.picture import open_painted
 
 pytestmark = pytest.mark.filterwarnings("default")
 AXE = ROOT / "mla_viz" / "player" / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"viewport": {"width": 390, "height": 844}}
+GROUND = """dark => {
+  const [red] = getComputedStyle(document.querySelector('.stApp')).backgroundColor.match(/\\d+/);
+  return (red < 128) === dark;
+}"""
 VIOLATIONS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
   .flatMap(({id, nodes}) => nodes.map(node => `${id}: ${node.html.slice(0, 160)}`))"""
-PAGES = [("decode", ""), ("absorption", ""), ("quality", ""), ("claims", "")]
-# What else a page may show: seen once, on a wide light screen.
-OTHER_VIEWS = [
+VIEWS = [
+    ("decode", ""),
     ("decode", "?source=synthetic&qk_rope_head_dim=7&left=mha&right=gqa&quality=true"),
     ("absorption", "?before_stage=5&step_stage=8&rope_on_content=true"),
     ("quality", "?section=Likeness+of+heads"),
@@ -29,24 +34,77 @@ def axe():
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    return AXE.read_text()
+    return AXE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
-def test_axe_finds_nothing_on_any_page(chromium, app_url, axe, width, scheme):
-    context = chromium.new_context(
-        viewport={"width": width, "height": 1000}, color_scheme=scheme, bypass_csp=True
-    )
-    page, found = context.new_page(), []
-    for name, query in PAGES + (OTHER_VIEWS if (width, scheme) == (1440, "light") else []):
-        open_painted(page, app_url, name, query)
-        page.evaluate(axe)
-        found += [f"{name}{query}: {line}" for line in page.evaluate(VIOLATIONS)]
-        assert page.locator("h1").count() == 1, name
-    if width == 390:
-        page.get_by_test_id("stExpandSidebarButton").click()
-        page.wait_for_timeout(400)  # it slides in
-        found += page.evaluate(VIOLATIONS)
-    context.close()
+@pytest.mark.parametrize(("name", "query"), VIEWS)
+def test_axe_finds_nothing_light_or_dark_wide_or_narrow(visit, app_url, axe, name, query):
+    page, found = visit.page, []
+    open_painted(page, app_url, name, query)
+    assert page.locator("h1").count() == 1
+    page.evaluate(axe)
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 1000})
+        for scheme, is_dark in (("light", False), ("dark", True)):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(GROUND, arg=is_dark)
+            visit.settle()
+            found += [f"{width} {scheme}: {line}" for line in page.evaluate(VIOLATIONS)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("visit", [PHONE], indirect=True)
+def test_on_a_phone_prompt_and_pages_are_one_tap_away(visit, app_url, axe):
+    visit.open(app_url)
+    behind = visit.page.get_by_test_id("stExpandSidebarButton")
+    words = behind.evaluate("e => getComputedStyle(e, '::after').content")
+    assert words == '"Prompt, settings, pages"'
+    behind.click()
+    for part in (visit.page.get_by_label("Prompt"), visit.page.get_by_role("link", name="Claims")):
+        expect(part.first).to_be_in_viewport()
+    visit.page.wait_for_timeout(400)  # it slides in
+    visit.page.evaluate(axe)
+    assert visit.page.evaluate(VIOLATIONS) == []
+
+
+# What a printed page has: parts wider than it, controls, all of its length, dark ink on white.
+PAPER = """() => {
+  const wide = [...document.querySelectorAll('.stMain table, .stMain .stPlotlyChart')]
+    .filter(e => e.scrollWidth > document.documentElement.clientWidth).length;
+  const shown = name => !!document.querySelector(`[data-testid=${name}]`)?.offsetParent;
+  const main = document.querySelector('.stMain');
+  const style = e => getComputedStyle(e);
+  return {
+    wide,
+    hidden: !shown('stSidebar') && !shown('stHeader'),
+    flows: document.documentElement.scrollHeight > 3 * innerHeight,
+    ink: style(main.querySelector('p')).color,
+    ground: style(document.querySelector('.stApp')).backgroundColor,
+  };
+}"""
+
+
+@pytest.mark.parametrize("visit", [{"color_scheme": "dark"}], indirect=True)
+def test_on_paper_a_page_flows_without_its_controls_in_dark_ink_on_white(visit, app_url):
+    for name in ("absorption", "claims"):
+        open_painted(visit.page, app_url, name)
+        visit.page.emulate_media(media="print")
+        visit.page.set_viewport_size({"width": 720, "height": 1000})
+        assert visit.page.evaluate(PAPER) == {
+            "wide": 0,
+            "hidden": True,
+            "flows": True,
+            "ink": "rgb(22, 27, 38)",
+            "ground": "rgb(255, 255, 255)",
+        }, name
+        visit.page.emulate_media(media="screen")
+
+
+def test_each_page_has_a_title_of_its_own(visit, app_url):
+    open_painted(visit.page, app_url, "claims")
+    titles = [visit.page.title()]
+    for name in ("Absorption", "Decode"):
+        visit.page.get_by_role("link", name=name).first.click()
+        visit.page.wait_for_function("name => document.title.startsWith(name)", arg=name)
+        titles.append(visit.page.title())
+    assert titles == ["Claims · mla-viz", "Absorption · mla-viz", "Decode · mla-viz"]

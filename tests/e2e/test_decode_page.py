@@ -184,7 +184,9 @@ def test_refused_input_says_so_in_place_and_keeps_the_view(visit, app_url):
     prompt = visit.page.get_by_label("Prompt")
     prompt.fill("   ")
     prompt.press("Control+Enter")
-    visit.page.get_by_text("prompt: expected some text").wait_for()
+    said = visit.page.get_by_text("prompt: expected some text")
+    visit.page.get_by_test_id("stSidebar").locator(said).wait_for()
+    visit.page.get_by_test_id("stMain").locator(said).wait_for()
     assert visit.value("steps") == steps
     prompt.fill("word " * 400)
     prompt.press("Control+Enter")
