@@ -38,6 +38,7 @@ $(PLAYER)/node_modules/.complete: $(PLAYER)/package.json $(PLAYER)/package-lock.
 bench: .venv/dev
 	$(BIN)/python -m mla_viz.bench
 	$(BIN)/python -m tests.e2e.bench
+	$(BIN)/python -m tests.e2e.crowd
 
 # make picture PAGE=claims
 PAGE ?= decode
