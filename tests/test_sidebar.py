@@ -230,6 +230,7 @@ def test_a_message_stands_under_the_widget_whose_field_it_names():
 
 def test_messages_in_the_models_words_find_their_widgets():
     spelt = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers"}
+    spelt["v_head_dim"] = "head_dim"
     messages = {key: f"{name}: expected less" for key, name in spelt.items()}
     assert places(section(refused, list(messages.values()), source="synthetic")) == messages
 
