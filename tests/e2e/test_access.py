@@ -15,8 +15,12 @@ GROUND = """dark => {
   const [red] = getComputedStyle(document.querySelector('.stApp')).backgroundColor.match(/\\d+/);
   return (red < 128) === dark;
 }"""
-VIOLATIONS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
-  .flatMap(({id, nodes}) => nodes.map(node => `${id}: ${node.html.slice(0, 160)}`))"""
+VIOLATIONS = """async () => {
+  const late = new Promise((_, fail) => setTimeout(fail, 60_000, Error('axe has not ended')));
+  const {violations} = await Promise.race([axe.run(document, {resultTypes: ['violations']}), late]);
+  return violations.flatMap(
+    ({id, nodes}) => nodes.map(node => `${id}: ${node.html.slice(0, 160)}`));
+}"""
 VIEWS = [
     ("decode", ""),
     ("decode", "?source=synthetic&qk_rope_head_dim=7&left=mha&right=gqa&quality=true"),
