@@ -16,7 +16,7 @@ from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
 from mla_viz.run.bill import Bill, bill
 from mla_viz.run.recorder import Recorder
-from mla_viz.run.sampling import Sampler, check_finite
+from mla_viz.run.sampling import Sampler, check_finite, choice_logits
 from mla_viz.run.settings import Settings, SideModel
 from mla_viz.run.trace import DIFFERENCES, Run, Token, sealed
 
@@ -128,7 +128,7 @@ class Session:
         if step < len(self._text.prompt_ids) - 1:
             return False
         noise = self._sampler.noise()
-        chosen = [self._sampler.choose(one["logits"], noise) for one in seen]
+        chosen = [self._sampler.choose(one["choice"], noise) for one in seen]
         self._same_tokens &= chosen[0] == chosen[1]
         self._ids.append(chosen[0])
         return chosen[0] == self._text.tokenizer.end
@@ -192,7 +192,7 @@ def generate(s: Settings, on_step: OnStep | None = None) -> str:
         logits = decoder.feed(torch.tensor(ids[first:], device=device), newest=True).logits[-1]
         check_finite(logits, len(ids) - 1, s.dtype)
         fed = len(ids)
-        ids.append(sampler.choose(logits, sampler.noise()))
+        ids.append(sampler.choose(choice_logits(logits, s), sampler.noise()))
         if on_step:
             on_step(new + 1, text.new_tokens)
         if ids[-1] == text.tokenizer.end:

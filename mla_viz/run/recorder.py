@@ -39,12 +39,13 @@ class Recorder:
         self._top_probs = np.zeros((n_steps, CANDIDATES), dtype=np.float32)
 
     def feed(self, ids: list[int], step: int) -> dict[str, Tensor]:
-        """Feed token `step`, record it, and return what the sides are compared by."""
+        """Feed token `step`, record it; what the sides are compared by, and choose from."""
         first = 0 if self._decoder.whole_prefix else step
         device = self._decoder.weights.embedding.device
         tokens = torch.tensor(ids[first : step + 1], device=device)
         forward = self._decoder.feed(tokens, WATCHED, newest=True)
         newest = _newest(forward)
+        newest["choice"] = choice_logits(newest["logits"], self._settings)
         self._record(forward, newest, step)
         return newest
 
@@ -59,7 +60,7 @@ class Recorder:
             max(layer.working_bytes for layer in forward.layers),
         )
         self._time_us[step] = forward.attention_us
-        top = choice_logits(newest["logits"], self._settings).softmax(-1).topk(CANDIDATES)
+        top = newest["choice"].softmax(-1).topk(CANDIDATES)
         self._top_ids[step] = top.indices
         self._top_probs[step] = top.values
 

@@ -38,12 +38,11 @@ class Sampler:
         """Uniform noise for one choice."""
         return torch.rand(self._vocab_size, generator=self._generator, dtype=torch.float64)
 
-    def choose(self, logits: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
-        """The id of the next token: the likeliest at temperature 0, drawn among top_k else."""
-        wanted = choice_logits(logits, self._settings)
+    def choose(self, choice: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
+        """The id of the next token: of what `choice_logits` gave, the likeliest or one drawn."""
         if self._settings.temperature > 0:
-            wanted = wanted - (-noise.log()).log()
-        return int(wanted.argmax())
+            choice = choice - (-noise.log()).log()
+        return int(choice.argmax())
 
 
 def check_finite(logits: Float[Tensor, " vocab"], step: int, dtype: str) -> None:
