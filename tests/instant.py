@@ -17,7 +17,7 @@ class InstantPool:
     def find(self, task, settings):
         return self._store.find((task, settings))
 
-    def seconds(self, bill):
+    def seconds(self, _, bill):
         return bill.seconds * self.pace
 
     def place(self, _):

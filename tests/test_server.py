@@ -1,5 +1,6 @@
 """The server as it starts: who can reach it, and that it asks nobody anything."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mla_viz.ui.server import cores
 from tests.screens import ROOT
 
 # The command line of Streamlit, with a word said for each look-up of an address.
@@ -67,6 +69,19 @@ def started(tmp_path):
     for server in servers:
         server.terminate()
         server.wait()
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000", 8), ("50000 100000", 1), ("200000 100000", 2), ("250000 100000", 3)]
+    + [("9900000 100000", 8), ("", 8), (None, 8)],
+)
+def test_a_quota_of_cores_bounds_the_workers(monkeypatch, tmp_path, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    if quota is not None:
+        (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+        (tmp_path / "sys/fs/cgroup/cpu.max").write_text(quota, encoding="utf-8")
+    assert cores(tmp_path) == expected
 
 
 def urls(said: Path):

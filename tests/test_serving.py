@@ -20,7 +20,7 @@ from mla_viz.serving import pool as room
 from mla_viz.serving.pool import HEAVY_SECONDS, Pool, WorkerLost
 from mla_viz.serving.store import Store
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="most workers here are forked")
 LIGHT, HEAVY = Bill(40, 1.0), Bill(40, HEAVY_SECONDS + 1)
 
 
@@ -202,9 +202,22 @@ def test_without_a_process_who_asks_is_told_and_the_next_one_tries_again(stage):
 @pytest.mark.usefixtures("stage")
 def test_time_is_told_at_the_pace_of_the_last_runs():
     with opened() as pool:
-        assert pool.seconds(Bill(1, 90.0)) == 90
-        pool._paces.extend([3.0, 2.0, 40.0])
-        assert pool.seconds(Bill(1, 90.0)) == 90 * 2.5
+        assert pool.seconds("run", Bill(1, 90.0)) == 90
+        pool._paces["run"].extend([3.0, 2.0, 40.0])
+        assert pool.seconds("run", Bill(1, 90.0)) == 90 * 2.5
+        assert pool.seconds("text", Bill(1, 90.0)) == 90
+
+
+def test_a_text_without_a_word_is_kept_too(stage):
+    stage.answers = {1: ("done", b"")}
+    with opened() as pool:
+        for _ in range(2):
+            with pool.ask("text", asked(1), LIGHT) as job:
+                if not stage.began:
+                    stage.let_go(1)
+                assert job.wait(20.0)
+                assert job.result() == b""
+        assert stage.began == [1]
 
 
 # With processes
@@ -299,6 +312,40 @@ def test_a_new_template_takes_the_place_of_one_that_died(pool):
         assert job.wait(20.0)
     made(pool, asked(7))
     assert pool._template._process.pid != old.pid
+
+
+# With threads, where nothing can be forked
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    monkeypatch.delattr(os, "fork")
+    pool = Pool(Store(1 << 24), 1, 1 << 32)
+    yield pool
+    pool.close()
+
+
+def test_where_nothing_can_be_forked_threads_make_the_same(threads):
+    settings = asked(1)
+    assert made(threads, settings, "text").decode() == generate(settings)
+    with (
+        pytest.raises(ValueError, match="prompt: expected at most 8191 tokens"),
+        threads.ask("run", Settings(" a" * 9000, "synthetic"), LIGHT) as job,
+    ):
+        assert job.wait(60.0)
+        job.result()
+
+
+def test_a_thread_gives_a_run_up_that_nobody_waits_for_and_ends_with_the_pool(threads):
+    made(threads, asked(1))
+    working = {thread for thread in threading.enumerate() if "serve" in thread.name}
+    assert len(working) == 2
+    with in_progress(threads, 1):
+        pass
+    eventually(lambda: idle(threads))
+    made(threads, asked(2))
+    threads.close()
+    eventually(lambda: not any(thread.is_alive() for thread in working))
 
 
 SERVER = """

@@ -11,17 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from statistics import median
 
 from mla_viz.run.bill import Bill
 from mla_viz.run.settings import Settings
 from mla_viz.serving.store import Store
+from mla_viz.serving.worker import Worker
 
 HEAVY_SECONDS = 5.0
 POLL_SECONDS = 0.05
@@ -71,7 +72,7 @@ class Job:
 
 
 class Process:
-    """The server's end of a worker.
+    """The server's end of a worker; one that is a thread of the server has no `pid`.
 
     Raises:
         OSError, EOFError: from any method: the worker is gone.
@@ -102,7 +103,7 @@ class Process:
         if told is None:
             self._connection.send(job.number)
             return time.monotonic()
-        if time.monotonic() - told > GRACE_SECONDS:
+        if self.pid and time.monotonic() - told > GRACE_SECONDS:
             os.kill(self.pid, signal.SIGKILL)
         return told
 
@@ -172,6 +173,20 @@ class Template:
             self._process.wait()
 
 
+class Threads:
+    """Workers where no process can be forked: they share the server's one interpreter."""
+
+    def fork(self, _: int) -> Process:
+        """A new worker, ready to work."""
+        ours, theirs = Pipe()
+        theirs.send(None)
+        threading.Thread(target=Worker(theirs, leave=theirs.close).serve, daemon=True).start()
+        return Process(ours)
+
+    def end(self) -> None:
+        """Nothing: each ends with its connection."""
+
+
 class Pool:
     """The workers of a server, their queue, and the store of what they made.
 
@@ -186,8 +201,8 @@ class Pool:
         self._queue: list[Job] = []
         self._running: set[Job] = set()
         self._closed = False
-        self._paces = deque([1.0], maxlen=9)
-        self._template = Template()
+        self._paces = defaultdict(lambda: deque([1.0], maxlen=9))
+        self._template = Template() if hasattr(os, "fork") else Threads()
         self._threads = [
             threading.Thread(target=self._work, args=(heavy,), daemon=True)
             for heavy in [True, *[False] * workers]
@@ -222,7 +237,8 @@ class Pool:
         key = task, settings
         if key not in self._wanted:
             job = self._wanted[key] = Job(next(self._numbers), task, settings, bill)
-            if kept := self._store.find(key):
+            kept = self._store.find(key)
+            if kept is not None:
                 job.finish("done", kept)
             else:
                 self._queue.append(job)
@@ -241,9 +257,9 @@ class Pool:
             queue = [each for each in self._queue if each.heavy == job.heavy]
             return queue.index(job) if job in queue else 0
 
-    def seconds(self, bill: Bill) -> float:
-        """What a job will take at the pace of the last ones."""
-        return bill.seconds * median(self._paces)
+    def seconds(self, task: str, bill: Bill) -> float:
+        """What a job will take at the pace of the last ones of its kind."""
+        return bill.seconds * median(self._paces[task])
 
     def close(self) -> None:
         """End every worker."""
@@ -293,7 +309,7 @@ class Pool:
         with self._changed:
             self._running.remove(job)
             if answer[0] == "done":
-                self._paces.append((time.monotonic() - began) / job.bill.seconds)
+                self._paces[job.task].append((time.monotonic() - began) / job.bill.seconds)
                 self._store.keep((job.task, job.settings), answer[1])
             job.finish(*answer)
             self._changed.notify_all()

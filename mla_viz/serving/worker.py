@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,11 +36,12 @@ class Worker:
     """The worker's end of a connection.
 
     In come jobs, (number, task, settings), and a number alone, which cancels. Out go answers,
-    (number, kind, content), of the kinds step, done, cancelled, refused and failed.
+    (number, kind, content), of the kinds step, done, cancelled, refused and failed. `leave` is
+    called once the server has gone, also in the middle of a step.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, leave: Callable[[], object]) -> None:
+        self._connection, self._leave = connection, leave
         self._jobs: SimpleQueue = SimpleQueue()
         self._cancelled = -1
         self._next_step = 0.0
@@ -47,8 +49,9 @@ class Worker:
 
     def serve(self) -> None:
         """Do one job after another until the connection ends."""
-        while job := self._jobs.get():
-            self._connection.send((job[0], *self._answer(*job)))
+        with suppress(OSError):
+            while job := self._jobs.get():
+                self._connection.send((job[0], *self._answer(*job)))
 
     def _answer(self, number: int, task: str, settings: Settings) -> tuple[str, object]:
         try:
@@ -68,7 +71,8 @@ class Worker:
                     self._cancelled = message
                 else:
                     self._jobs.put(message)
-        os._exit(0)  # the server is gone: so is whoever waited, also in the middle of a step
+        self._leave()
+        self._jobs.put(None)
 
     def _step(self, number: int, step: tuple[int, int]) -> None:
         if self._cancelled == number:
@@ -87,7 +91,7 @@ def _serve(descriptor: int, niceness: int) -> NoReturn:
     with suppress(ValueError):  # of damaged files who asks for them is told
         TASKS["run"](Settings(max_new_tokens=1), lambda *_: None)  # wakes the kernels
     connection.send(os.getpid())
-    Worker(connection).serve()
+    Worker(connection, leave=lambda: os._exit(0)).serve()
     os._exit(0)
 
 

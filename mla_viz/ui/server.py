@@ -3,8 +3,9 @@
 import gc
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -29,11 +30,15 @@ def workers() -> Pool:
     return Pool(Store(KEPT_BYTES), min(cores(), MOST_WORKERS), budget)
 
 
-def cores() -> int:
-    """Cores that this process may use, at least one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use, by its mask and a container's quota; at least one."""
+    masked = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if masked else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no such file, or "max": no quota
+        text = (root / "sys/fs/cgroup/cpu.max").read_text(encoding="utf-8")
+        quota, period = map(int, text.split())
+        count = min(count, -(-quota // period))
+    return max(1, count)
 
 
 @asynccontextmanager

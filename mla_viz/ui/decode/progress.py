@@ -58,7 +58,7 @@ def packed_run(settings: Settings, slot: DeltaGenerator) -> bytes | None:
         _offer(slot, "Stopped. The last view stays.", "stopped")
         return None
     bill = bill_of(settings)
-    seconds = workers().seconds(bill)
+    seconds = workers().seconds("run", bill)
     if seconds > LONG_SECONDS and st.session_state.get("agreed") != settings:
         text = f"This run will take {minutes_text(seconds)}. The last view stays until then."
         _offer(slot, text, "agreed", settings)
