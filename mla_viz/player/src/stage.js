@@ -40,6 +40,7 @@ import { makeTriangleView } from "./triangle.js";
  * @property {HTMLElement} seen
  * @property {HTMLElement} spoken
  * @property {Theme | null} theme
+ * @property {View | null} view what was painted last
  * @property {number} frame
  * @property {number} rest
  * @property {number} asked
@@ -68,6 +69,7 @@ export function makeStage(root, state, { goTo, choose }) {
     seen: find(root, ".narration .seen"),
     spoken: find(root, ".narration .spoken"),
     theme: null,
+    view: null,
     frame: 0,
     rest: 0,
     asked: 0,
@@ -124,10 +126,10 @@ function paint(stage) {
   stage.frame = 0;
   if (!run) return;
   stage.theme ??= freshTheme(root, run);
-  const view = { ...state, run, theme: stage.theme };
-  for (const one of views) if (!one.away) paintView(one, view);
+  stage.view = { ...state, run, theme: stage.theme };
+  for (const one of views) if (!one.away) paintView(one, stage.view);
   clearTimeout(stage.rest);
-  stage.rest = setTimeout(() => paintAway(views, view), REST_MS);
+  stage.rest = setTimeout(() => paintAway(stage), REST_MS);
   narrateStep(stage, run);
   stage.tooltip.refresh();
   stage.strip.keepInView();
@@ -142,10 +144,10 @@ function paintView(one, view) {
 
 /**
  * What is out of sight waits until stepping rests, so that what is in sight keeps up with it.
- * @type {(views: Part[], view: View) => void}
+ * @type {(stage: Stage) => void}
  */
-function paintAway(views, view) {
-  for (const one of views) if (one.away) paintView(one, view);
+function paintAway({ views, view }) {
+  if (view) for (const one of views) if (one.away) paintView(one, view);
 }
 
 /** @type {(root: HTMLElement, run: Run) => Theme} */
@@ -162,6 +164,16 @@ function freshTheme(root, run) {
 function recolour(stage) {
   stage.theme = null;
   if (stage.state.run) requestPaint(stage);
+}
+
+/**
+ * Onto paper or back from it: everything at once, in that ground's colours, since printing waits for no frame.
+ * @type {(stage: Stage) => void}
+ */
+function paintWhole(stage) {
+  stage.theme = null;
+  paint(stage);
+  paintAway(stage);
 }
 
 /**
@@ -190,10 +202,14 @@ function watchPage(stage) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const changed = () => recolour(stage);
   dark.addEventListener("change", changed);
+  const paper = matchMedia("print");
+  const turned = () => paintWhole(stage);
+  paper.addEventListener("change", turned);
   return () => {
     sizes.disconnect();
     sight.disconnect();
     dark.removeEventListener("change", changed);
+    paper.removeEventListener("change", turned);
   };
 }
 
