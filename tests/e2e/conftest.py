@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+TWO_FRAMES = """new Promise(done =>
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"""
 QUIET_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -105,6 +107,7 @@ class Visit:
         self.page.goto(url)
         self.page.wait_for_selector("[data-testid=player][data-steps]", timeout=60_000)
         self.settle()
+        self.page.evaluate(TWO_FRAMES)  # the first sets the sizes, the second draws
         return self
 
     def settle(self) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import TWO_FRAMES, Visit
 
 pytestmark = pytest.mark.filterwarnings("default")
 WIDE, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
@@ -30,6 +31,17 @@ ON_PAPER = """player => [...player.querySelectorAll('canvas, table, .candidates'
     around.some(s => s.contain.includes('layout')
       || s.display === 'grid' && s.gridTemplateRows.includes('subgrid'))];
 })"""
+# The ground of a panel's head, and the commonest colour of its cache.
+COLOURS = """player => {
+  const canvas = player.querySelector('.panel.left .cache canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const counts = new Map();
+  for (const pixel of new Uint32Array(data.buffer).filter(Boolean))
+    counts.set(pixel, (counts.get(pixel) ?? 0) + 1);
+  const [commonest] = [...counts].reduce((one, other) => other[1] > one[1] ? other : one);
+  const head = player.querySelector('.panel.left .head');
+  return [getComputedStyle(head).backgroundColor, commonest];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +64,9 @@ def long(chromium, app_url) -> Iterator[Visit]:
 def test_a_tap_tells_a_value_and_a_tap_elsewhere_puts_it_away(phone, part):
     tooltip = phone.player.locator(".tooltip")
     phone.player.locator(f".panel.right .{part} canvas").tap(position={"x": 36, "y": 1})
-    assert "token 1" in tooltip.inner_text()
+    expect(tooltip).to_contain_text("token 1")
     phone.player.locator(".narration").tap()
-    assert tooltip.is_hidden()
+    expect(tooltip).to_be_hidden()
 
 
 def test_a_finger_that_moves_over_a_drawing_scrolls_the_page(phone):
@@ -114,6 +126,19 @@ def test_on_paper_no_drawing_is_cut_and_no_token_left_out(long, size):
     assert len(drawn) == 10
     assert all(whole and not held for whole, held in drawn), drawn
     assert (scrolling, moved) == ([], False)
+
+
+@pytest.mark.parametrize("visit", [{"color_scheme": "dark"}], indirect=True)
+def test_a_dark_player_is_printed_dark_on_white_and_is_dark_again_afterwards(visit, app_url):
+    visit.open(app_url)
+    dark = visit.player.evaluate(COLOURS)
+    visit.page.emulate_media(media="print")
+    paper = visit.player.evaluate(COLOURS)
+    visit.page.emulate_media(media="screen")
+    assert visit.player.evaluate(COLOURS) == dark
+    visit.page.emulate_media(color_scheme="light")
+    visit.page.evaluate(TWO_FRAMES)
+    assert paper == visit.player.evaluate(COLOURS) != dark
 
 
 def test_a_new_prompt_starts_at_its_start_and_leaves_no_step_to_others(visit, app_url):
