@@ -13,7 +13,7 @@ from mla_viz.findings.matrix import CACHED, FIXED, PASSING
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.table import group_kv_heads
 from mla_viz.ui.absorption.parts import ask, prose, show_equations, show_formula
-from mla_viz.words import flops_text, gb_text, product_text
+from mla_viz.words import count_text, flops_text, gb_text, product_text
 
 ROOT = Path(__file__).parents[3]
 CONTEXT = 4096  # tokens that the stages count with
@@ -62,7 +62,7 @@ def _before_figures(g: MLAGeometry, context: int) -> dict[str, Any]:
         "fed": context * (context + 1) // 2,
         "recompute": flops_text(whole_prefix_flops(plain, context)),
         "cached": flops_text(cached),
-        "heads": "1 head" if g.n_heads == 1 else f"{g.n_heads} heads",
+        "heads": count_text(g.n_heads, "head"),
         "v_head_dim": g.v_head_dim,
         "kv_lora_rank": g.kv_lora_rank,
         "qk_rope_head_dim": g.qk_rope_head_dim,
