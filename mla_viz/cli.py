@@ -17,6 +17,7 @@ from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.prompts import CHANCE
 from mla_viz.run.decode import decode
+from mla_viz.run.inside import Inside
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, Run, Side
 from mla_viz.words import gap_text, loss_text
@@ -63,6 +64,9 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
             start = "the source's own" if field.default is None else f"{field.default!r}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")
+    parser.add_argument("--layer", type=int, default=0, help="of --inside, from 0")
+    parser.add_argument("--head", type=int, default=0, help="of --inside, from 0")
 
 
 def _utf8(argument: str) -> str:
@@ -97,6 +101,15 @@ def run_record(run: Run) -> dict[str, Any]:
         "same_tokens": run.same_tokens,
         "notes": list(run.notes),
     }
+
+
+def inside_record(inside: Inside) -> dict[str, Any]:
+    """The inside of a step as plain data: what `decode --json --inside STEP` adds."""
+    record = dict(vars(inside))
+    for name in ("left", "right"):
+        vectors = vars(record[name])
+        record[name] = {key: None if x is None else x.tolist() for key, x in vectors.items()}
+    return record
 
 
 def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
@@ -146,9 +159,13 @@ def _print_run(run: Run) -> None:
 
 def _decode(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
+    step, layer, head = (args.pop(name) for name in ("inside", "layer", "head"))
+    if step is not None and not as_json:
+        raise ValueError("--inside: expected --json beside it, got none (it prints many numbers)")
     run = decode(Settings(**args))
+    inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
     if as_json:
-        print(json.dumps(run_record(run), allow_nan=False))
+        print(json.dumps(run_record(run) | inside, allow_nan=False))
     else:
         _print_run(run)
 

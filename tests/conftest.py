@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import cycle
 
 import jaxtyping
 import pytest
@@ -16,6 +17,7 @@ from mla_viz.findings.family import load_family
 from mla_viz.model import weights
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.run.settings import SideModel
 from mla_viz.shipped import member_weights
 from train.model import TrainableModel
 
@@ -147,3 +149,19 @@ def small_family(data_folder):
     (data_folder / "family.json").unlink()
     (data_folder / "family.json").write_text(json.dumps(results), encoding="utf-8")
     return modules
+
+
+@pytest.fixture
+def change_weights(monkeypatch):
+    """Take functions of weights, one a side in turn, and change what the sides load by them."""
+    made = SideModel.load
+
+    def change(*changes):
+        turn = cycle(changes)
+
+        def loaded(geometry, seed):
+            return next(turn)(made(geometry, seed))
+
+        monkeypatch.setattr(SideModel, "load", loaded)
+
+    return change

@@ -11,6 +11,7 @@ import numpy as np
 
 from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.player import payload
+from mla_viz.run.inside import Gaps, Vectors
 from mla_viz.run.trace import AttentionRows, CacheCells, Run, Side, Token
 
 FOLDER = Path(__file__).parent / "player"
@@ -33,6 +34,32 @@ def cells(low_high, n_rows, elems, every):
 
 def numbers(*values):
     return np.array(values, dtype=np.float32)
+
+
+def counting(first, *shape):
+    """Numbers that count up from the first."""
+    count = int(np.prod(shape))
+    return (first + np.arange(count)).reshape(shape).astype(np.float32)
+
+
+def mla_vectors(g, kept, n_steps, n_layers, *, absorbed):
+    """Vectors of MLA weights, each counting up from a thousand of its own."""
+    each = len(kept), n_layers, g.n_heads
+    both, ups = g.kv_lora_rank + g.qk_rope_head_dim, (n_layers, g.n_heads, g.kv_lora_rank)
+    head = g.qk_head_dim + g.v_head_dim
+    return Vectors(
+        steps=np.array(kept, dtype=np.int32),
+        x=counting(1000, *each[:2], g.d_model),
+        q=counting(2000, *each, g.qk_head_dim),
+        q_latent=counting(3000, *each, both) if absorbed else None,
+        mix=counting(4000, *each, g.kv_lora_rank if absorbed else g.v_head_dim),
+        o_head=counting(5000, *each, g.v_head_dim),
+        out=counting(6000, *each[:2], g.d_model),
+        latents=counting(7000, n_steps, n_layers, both),
+        heads=None if absorbed else counting(8000, n_layers, n_steps, g.n_heads, head),
+        W_UK=counting(9000, *ups, g.qk_nope_head_dim),
+        W_UV=counting(10000, *ups, g.v_head_dim),
+    )
 
 
 def tokens(texts, prompt_len):
@@ -64,6 +91,7 @@ NAIVE = Side(
     scores=rows(range(4), 2, 3, -1, 8),
     probs=rows(range(4), 2, 3, 0, 64),
     cells=cells([(-1, 1.5), (-2, 2.5)], 4, 33, 1),
+    vectors=mla_vectors(MLA, range(4), 4, 2, absorbed=False),
 )
 ABSORBED = Side(
     mechanism="mla_absorbed",
@@ -81,6 +109,7 @@ ABSORBED = Side(
     scores=rows(range(4), 2, 3, -2, 8),
     probs=rows(range(4), 2, 3, 0.015625, 64),
     cells=cells([(-3, 3.5), (-4, 4.5)], 4, 9, 1),
+    vectors=mla_vectors(MLA, range(4), 4, 2, absorbed=True),
 )
 SAME = Run(
     prompt="Once \n🦊",
@@ -96,6 +125,15 @@ SAME = Run(
     left=NAIVE,
     right=ABSORBED,
     differences=np.array([[0, 2e-7, 3e-6, 4e-5], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]),
+    gaps=Gaps(
+        x=counting(0, 4, 2),
+        latents=counting(10, 4, 2),
+        q=counting(20, 4, 2, 3),
+        scores=counting(50, 4, 2, 3),
+        probs=counting(80, 4, 2, 3),
+        o_head=None,
+        out=counting(110, 4, 2),
+    ),
     same_tokens=True,
     notes=(),
 )
@@ -111,21 +149,36 @@ GROUPED = replace(
     time_us=numbers((7,), (8,), (9,)),
     top_text=(("a", "b"), ("c", "d"), ("e", "f")),
     top_probs=numbers((0.5, 0.25), (0.5, 0.125), (0.5, 0.0625)),
+    scores=rows([0, 2], 1, 4, -3, 16),
     probs=rows([0, 2], 1, 4, 0, 16),
     cells=cells([(-2, 3)], 2, 16, 2),
+    vectors=Vectors(
+        steps=np.array([0, 2], dtype=np.int32),
+        x=counting(100, 2, 1, 6),
+        q=counting(200, 2, 1, 4, 4),
+        q_latent=None,
+        mix=counting(300, 2, 1, 4, 4),
+        o_head=counting(400, 2, 1, 4, 4),
+        out=counting(500, 2, 1, 6),
+        latents=None,
+        heads=counting(600, 1, 3, 2, 8),
+        W_UK=None,
+        W_UV=None,
+    ),
+)
+NO_ROPE = MLAGeometry(
+    d_model=6,
+    n_heads=2,
+    qk_nope_head_dim=2,
+    qk_rope_head_dim=0,
+    v_head_dim=2,
+    kv_lora_rank=3,
+    q_lora_rank=4,
 )
 NO_CACHE = replace(
     ABSORBED,
     mechanism="recompute",
-    geometry=MLAGeometry(
-        d_model=6,
-        n_heads=2,
-        qk_nope_head_dim=2,
-        qk_rope_head_dim=0,
-        v_head_dim=2,
-        kv_lora_rank=3,
-        q_lora_rank=4,
-    ),
+    geometry=NO_ROPE,
     n_layers=1,
     elem_bytes=4,
     cache_bytes=np.array([0, 0, 0]),
@@ -134,8 +187,10 @@ NO_CACHE = replace(
     time_us=numbers((17,), (18,), (19,)),
     top_text=(("u", "v"), ("w", "x"), ("y", "z")),
     top_probs=numbers((0.25, 0.125), (0.25, 0.0625), (0.25, 0.03125)),
+    scores=rows([0, 2], 1, 2, -4, 8),
     probs=rows([0, 2], 1, 2, 0.0625, 8),
     cells=cells([(0, 0)], 2, 0, 2),
+    vectors=replace(mla_vectors(NO_ROPE, [0, 2], 3, 1, absorbed=False), heads=None),
 )
 MODELS = replace(
     SAME,
@@ -148,6 +203,7 @@ MODELS = replace(
     left=GROUPED,
     right=NO_CACHE,
     differences=None,
+    gaps=None,
     same_tokens=False,
     notes=("first note", "second note"),
 )

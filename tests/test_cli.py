@@ -14,6 +14,7 @@ from mla_viz.config import MLAGeometry
 from mla_viz.findings.scores import Score
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import AttentionRows, CacheCells, Run, Side, Token
+from tests import golden
 from tests.test_family import FAMILY, MHA, MLA, made
 
 SMALL = ["decode", "Once upon a time", "--source", "synthetic", "--max-new-tokens", "3"]
@@ -46,6 +47,7 @@ def side(mechanism, cache_bytes, time_us, top_text):
         scores=no_rows,
         probs=no_rows,
         cells=CacheCells(np.zeros((2, 2)), np.zeros((2, 0, 6), np.uint8), 1),
+        vectors=golden.mla_vectors(MLAGeometry(8, 2, 2, 2, 2, 4), [], 2, 2, absorbed=False),
     )
 
 
@@ -67,6 +69,7 @@ RUN = Run(
     left=side("mla_expanded", [96, 192], [[100.0, 50.0], [20.0, 30.0]], (("a", "b"), ("c", "d"))),
     right=side("mla_absorbed", [48, 960], [[1.0, 2.0], [3.0, 4.5]], (("e", "f"), ("g", "h"))),
     differences=np.array([[1e-7, 2e-7, 3e-7, 4e-7], [8e-7, 5e-7, 6e-7, 7e-7]]),
+    gaps=None,
     same_tokens=True,
     notes=("first note", "second note"),
 )

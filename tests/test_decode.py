@@ -3,7 +3,7 @@
 import time
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from itertools import count, cycle
+from itertools import count
 from math import log
 
 import numpy as np
@@ -18,8 +18,9 @@ from mla_viz.model import sources
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
 from mla_viz.run import recorder
 from mla_viz.run.decode import decode, generate
+from mla_viz.run.inside import step_bytes
 from mla_viz.run.recorder import CANDIDATES
-from mla_viz.run.settings import Settings, SideModel
+from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, kept_steps
 
 PROMPT = "The little fox ran home."
@@ -147,22 +148,6 @@ def test_both_sides_are_fed_what_the_left_one_chose():
     following = small(left="mqa", right="mla_absorbed", heads=4)
     assert texts(led) == texts(alone)
     assert texts(following) != texts(alone)
-
-
-@pytest.fixture
-def change_weights(monkeypatch):
-    """Take functions of weights, one a side in turn, and change what the sides load by them."""
-    made = SideModel.load
-
-    def change(*changes):
-        turn = cycle(changes)
-
-        def loaded(geometry, seed):
-            return next(turn)(made(geometry, seed))
-
-        monkeypatch.setattr(SideModel, "load", loaded)
-
-    return change
 
 
 # A run against a plain model: the whole text at once, no cache, no absorption
@@ -475,10 +460,12 @@ def test_a_run_that_fits_has_no_notes():
 
 
 def test_dropped_attention_is_said(monkeypatch):
-    monkeypatch.setattr(recorder, "kept_steps", partial(kept_steps, limit=20_000))
+    monkeypatch.setattr(recorder, "kept_steps", partial(kept_steps, limit=100_000))
     run = small(max_new_tokens=30)
     kept = run.left.probs.steps
-    assert list(kept) == kept_steps(run.n_steps, LAYERS, 3, 20_000)
+    vectors = 2 * step_bytes(run.left.geometry, LAYERS)
+    assert list(kept) == kept_steps(run.n_steps, LAYERS, 3, vectors, 100_000)
+    assert list(kept) == list(run.left.vectors.steps) == list(run.right.vectors.steps)
     assert len(kept) < run.n_steps
     assert run.notes == (
         f"To bound memory, attention is kept at {len(kept)} of {run.n_steps} steps:"

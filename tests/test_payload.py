@@ -82,7 +82,7 @@ def test_what_the_layout_does_not_say_is_not_packed():
 )
 def test_a_value_of_another_kind_is_refused_by_its_place(value, kind, message):
     with pytest.raises(ValueError, match=message):
-        payload._header(value, kind, "x", bytearray())
+        payload._header(value, kind, "x", payload.Body())
 
 
 def test_a_run_decoded_for_real_fits_the_layout():
@@ -120,7 +120,7 @@ def test_segments_name_every_column_of_a_cache_of_heads(side, widths):
     columns = head_cache(*widths).table()[0].tolist()
     names = [
         float(segment["label"].removeprefix("head ")) + {"k": 0.1, "v": 0.2}[part["label"]]
-        for segment in payload._side(side, 0, True)["segments"]
+        for segment in payload._side(side, 0, True, (1, 1))["segments"]
         for part in segment["parts"]
         for _ in range(part["elems"])
     ]
@@ -134,7 +134,7 @@ def test_segments_name_every_column_of_a_cache_of_latents(mechanism):
     side = replace(golden.ABSORBED, mechanism=mechanism)
     names = [
         ["latent c_KV", "rope key k_R"].index(segment["label"])
-        for segment in payload._side(side, 0, True)["segments"]
+        for segment in payload._side(side, 0, True, (1, 1))["segments"]
         for _ in range(segment["elems"])
     ]
     assert names == cache.table()[0].tolist()
@@ -142,7 +142,7 @@ def test_segments_name_every_column_of_a_cache_of_latents(mechanism):
 
 def test_a_latent_without_a_rope_key_is_one_segment():
     side = replace(golden.NO_CACHE, mechanism="mla_absorbed")
-    assert [(s["label"], s["elems"]) for s in payload._side(side, 0, True)["segments"]] == [
+    assert [(s["label"], s["elems"]) for s in payload._side(side, 0, True, (1, 1))["segments"]] == [
         ("latent c_KV", 3)
     ]
 
@@ -177,7 +177,7 @@ def test_a_reference_has_the_heads_of_its_own_side_and_names_them(n, dim):
     group = group_kv_heads(n)
     kv_heads = {f"MHA {n}×{dim}": n, f"GQA {group}×{dim}": group, f"MQA 1×{dim}": 1}
     for side in sides(n, dim):
-        references = payload._side(side, 2, True)["baselines"]
+        references = payload._side(side, 2, True, (1, 1))["baselines"]
         assert references[0]["label"] == f"MHA {n}×{dim}"
         for one in references:
             count = kv_heads[one["label"]]
@@ -189,7 +189,7 @@ def test_a_reference_has_the_heads_of_its_own_side_and_names_them(n, dim):
 def test_lines_of_one_name_are_of_one_height():
     heights = {}
     for side in SIDES:
-        packed = payload._side(side, 2, True)
+        packed = payload._side(side, 2, True, (1, 1))
         own = {"label": packed["sized"]}
         own["bytes_per_token"] = side.cache_elems * side.n_layers * side.elem_bytes
         named_by_heads = side.mechanism not in MLA_MECHANISMS
@@ -204,7 +204,7 @@ def test_operations_are_shared_where_all_that_is_said_of_them_is_equal(left):
         return json.dumps(op | {"shared": None}, default=np.ndarray.tolist)
 
     for right in [*SIDES[:16], replace(left, elem_bytes=4)]:
-        both = [payload._side(side, 3, True)["operations"] for side in (left, right)]
+        both = [payload._side(side, 3, True, (1, 1))["operations"] for side in (left, right)]
         payload._mark_shared(*both)
         for ops, others in (both, both[::-1]):
             for op in ops:

@@ -28,7 +28,7 @@ def bytes_of(steps, n_layers, n_heads):
 
 @given(st.integers(1, 1000), st.integers(1, 12), st.integers(1, 16), st.integers(10**4, 10**8))
 def test_kept_steps_stay_in_the_bound_and_end_with_the_last(n_steps, n_layers, n_heads, limit):
-    kept = kept_steps(n_steps, n_layers, n_heads, limit)
+    kept = kept_steps(n_steps, n_layers, n_heads, limit=limit)
     assert kept == sorted(set(kept))
     assert 0 <= kept[0] <= kept[-1] == n_steps - 1
     last_alone = bytes_of([n_steps - 1], n_layers, n_heads)
@@ -38,11 +38,11 @@ def test_kept_steps_stay_in_the_bound_and_end_with_the_last(n_steps, n_layers, n
 @given(st.integers(2, 1000), st.integers(10**4, 10**7))
 def test_all_steps_are_kept_where_they_fit(n_steps, limit):
     fits = bytes_of(range(n_steps), 2, 4) <= limit
-    assert (kept_steps(n_steps, 2, 4, limit) == list(range(n_steps))) == fits
+    assert (kept_steps(n_steps, 2, 4, limit=limit) == list(range(n_steps))) == fits
 
 
 def test_past_the_bound_the_last_steps_stay_whole_and_the_others_thin_out():
-    kept = np.array(kept_steps(500, 5, 8, 10 << 20))
+    kept = np.array(kept_steps(500, 5, 8, limit=10 << 20))
     gaps = np.diff(kept)
     thin = int(gaps[0])
     tail = len(kept) - np.flatnonzero(gaps > 1)[-1] - 1
@@ -65,7 +65,20 @@ def test_past_the_bound_the_last_steps_stay_whole_and_the_others_thin_out():
     ],
 )
 def test_kept_steps_by_hand(limit, kept):
-    assert kept_steps(10, 1, 1, limit) == kept
+    assert kept_steps(10, 1, 1, limit=limit) == kept
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"),
+    [
+        (1880, list(range(10))),  # 100 bytes more for each step
+        (1879, [0, 2, 4, 6, 7, 8, 9]),  # half is 939: 260 + 244 + 228 fit, 212 more do not
+        (600, [0, 9]),  # half is 300: 260 for the last, 212 + 100 for 0 and 5
+        (50, [0, 9]),  # the first and the last step, whatever they take
+    ],
+)
+def test_what_a_step_takes_whatever_its_number_counts_too(limit, kept):
+    assert kept_steps(10, 1, 1, 100, limit) == kept
 
 
 def test_the_shipped_context_is_kept_whole():

@@ -10,6 +10,15 @@ from dataclasses import dataclass, replace
 
 from mla_viz.config import GQAGeometry, MLAGeometry
 
+PHASES = {
+    "project": ("compress query", "query", "latent", "key, value"),
+    "cache": ("expand new", "expand all"),
+    "score": ("absorb query", "score"),
+    "softmax": (),  # not counted
+    "mix": ("context",),
+    "output": ("absorb output", "output"),
+}
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -30,6 +39,11 @@ class Operation:
     elems_written: int
     elems_cached: int = 0
     elem_bytes: int = 1
+
+    @property
+    def phase(self) -> str:
+        """The part of a step that it belongs to, one of PHASES."""
+        return next(phase for phase, names in PHASES.items() if self.name in names)
 
     @property
     def flops(self) -> int:

@@ -62,9 +62,10 @@ class ModelWeights:
 
 @dataclass(frozen=True)
 class Forward:
-    """What feeding tokens gave: logits of the fed positions, and each layer's attention."""
+    """What feeding tokens gave: logits of the fed positions, each layer's input and attention."""
 
     logits: Float[Tensor, "*batch seq vocab"]
+    inputs: list[Float[Tensor, "*batch seq d_model"]]
     layers: list[Attended]
     attention_us: list[float]
 
@@ -101,7 +102,7 @@ class Decoder:
         w, eps = self.weights, self.weights.geometry.norm_eps
         x = w.embedding[tokens]
         rope = self._rope(tokens.shape[-1])
-        layers, times = [], []
+        inputs, layers, times = [], [], []
         for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
             h = rms_norm(x, block.attn_norm, eps)
             began = self._now()
@@ -109,13 +110,14 @@ class Decoder:
                 attention, cache, h, rope, Watch(*watched, newest=newest)
             )
             times.append((self._now() - began) / 1e3)
+            inputs.append(h[..., -1:, :] if newest else h)
             layers.append(attended)
             x = x + attended.out
             h = rms_norm(x, block.mlp_norm, eps)
             x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
         last = x[..., -1:, :] if newest else x
         logits = rms_norm(last, w.final_norm, eps) @ w.embedding.T
-        return Forward(logits, layers, times)
+        return Forward(logits, inputs, layers, times)
 
     def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
         first = 0 if self.whole_prefix else self._seq_len

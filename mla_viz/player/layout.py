@@ -8,11 +8,11 @@ header it stands as offset, dtype and shape.
 
 import sys
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, is_typeddict
 
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -81,6 +81,7 @@ class Operation(TypedDict):
     """A line of the ledger of one layer; `shared` where the other side counts the same."""
 
     name: str
+    phase: Literal["project", "cache", "score", "softmax", "mix", "output"]
     formula: str
     shape: Product
     shared: bool
@@ -108,6 +109,49 @@ class Cells(TypedDict):
     data: Annotated[Array, "u8", "n_layers", "rows", "elems"]
 
 
+class Dims(TypedDict):
+    """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims."""
+
+    d_model: int
+    qk: int
+    rope: int
+    v: int
+    latent: int
+    kv_heads: int
+
+
+class Vectors(TypedDict):
+    """What attention made on its way, of the first `n_layers` layers at some steps, as it was.
+
+    `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where
+    a mechanism has no such vector stands null.
+    """
+
+    n_layers: int
+    steps: Annotated[Array, "i32", "kept"]
+    x: Annotated[Array, "f32", "kept", "layers", "d_model"]
+    q: Annotated[Array, "f32", "kept", "layers", "n_heads", "qk"] | None
+    q_latent: Annotated[Array, "f32", "kept", "layers", "n_heads", "both"] | None
+    out: Annotated[Array, "f32", "kept", "layers", "d_model"]
+    scores: Annotated[Array, "f32", "values"]
+    latents: Annotated[Array, "f32", "steps", "layers", "both"] | None
+    heads: Annotated[Array, "f32", "layers", "steps", "kv_heads", "k_and_v"] | None
+    W_UK: Annotated[Array, "f32", "layers", "n_heads", "latent", "nope"] | None
+    W_UV: Annotated[Array, "f32", "layers", "n_heads", "latent", "v"] | None
+
+
+class Gaps(TypedDict):
+    """The largest difference of each vector between the sides, at the kept steps of Attention."""
+
+    x: Annotated[Array, "f32", "kept", "n_layers"]
+    latents: Annotated[Array, "f32", "kept", "n_layers"] | None
+    q: Annotated[Array, "f32", "kept", "n_layers", "n_heads"] | None
+    scores: Annotated[Array, "f32", "kept", "n_layers", "n_heads"]
+    probs: Annotated[Array, "f32", "kept", "n_layers", "n_heads"]
+    o_head: Annotated[Array, "f32", "kept", "n_layers", "n_heads"] | None
+    out: Annotated[Array, "f32", "kept", "n_layers"]
+
+
 class Candidates(TypedDict):
     """The likeliest next tokens after each step, likeliest first, as `choice_logits` says."""
 
@@ -129,6 +173,7 @@ class Side(TypedDict):
     sized: str
     color: Colour
     n_heads: int
+    dims: Dims
     elem_bytes: int
     cache_elems: int
     cache_reads: int
@@ -141,6 +186,7 @@ class Side(TypedDict):
     operations: list[Operation]
     attention: Attention
     cells: Cells
+    vectors: Vectors
     top: Candidates
 
 
@@ -162,6 +208,7 @@ class Run(TypedDict):
     notes: list[str]
     tokens: list[Token]
     differences: Differences | None
+    gaps: Gaps | None
     left: Side
     right: Side
 
@@ -192,7 +239,7 @@ def _type(kind: Any) -> str:
         return f"NDArray<{data}, [{', '.join(f'{axis}: number' for axis in axes)}]>"
     if get_origin(kind) is list:
         return f"{_type(get_args(kind)[0])}[]"
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (Union, UnionType):
         return " | ".join(map(_type, get_args(kind)))
     if get_origin(kind) is Literal:
         return " | ".join(f'"{x}"' if isinstance(x, str) else str(x) for x in get_args(kind))

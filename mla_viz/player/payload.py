@@ -2,17 +2,19 @@
 
 Header length (u32, little-endian), the header as UTF-8 JSON, zeros up to a multiple of 8, then the
 arrays, each at a multiple of 8. Which fields and arrays there are says layout.py. Attention travels
-as float32 up to EXACT_BYTES a run and as one byte a value past that.
+as float32 up to EXACT_BYTES a run and as one byte a value past that; the vectors of a step travel
+for as many layers, and then for as many of the last steps, as VECTOR_BYTES hold. An array that was
+there before is not written again.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64, Int
 
 from mla_viz.config import AttentionGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_reads
@@ -23,15 +25,32 @@ from mla_viz.player import layout
 from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
 
 EXACT_BYTES = 16 << 20
+VECTOR_BYTES = 4 << 20
+
+
+class Body:
+    """Arrays behind one another; one that is there already keeps its place."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+        self._places: dict[bytes, int] = {}
+
+    def place(self, raw: bytes) -> int:
+        """Where these bytes lie."""
+        name = blake2b(raw, digest_size=16).digest()
+        if name not in self._places:
+            self._places[name] = len(self.bytes)
+            self.bytes += _padded(raw)
+        return self._places[name]
 
 
 def pack_run(run: Run) -> bytes:
     """Pack a run for the player."""
-    body = bytearray()
+    body = Body()
     header = _header(_run(run), layout.Run, "run", body)
-    header["run"] = _name(json.dumps(header).encode() + body)
+    header["run"] = _name(json.dumps(header).encode() + body.bytes)
     text = json.dumps(header).encode()
-    return _padded(len(text).to_bytes(4, "little") + text) + body
+    return _padded(len(text).to_bytes(4, "little") + text) + body.bytes
 
 
 def _name(content: bytes) -> str:
@@ -42,7 +61,7 @@ def _padded(raw: bytes) -> bytes:
     return raw + bytes(-len(raw) % 8)
 
 
-def _header(value: Any, kind: Any, where: str, body: bytearray) -> Any:
+def _header(value: Any, kind: Any, where: str, body: Body) -> Any:
     """What stands in the header for a value of this kind; arrays go to the end of the body.
 
     Raises:
@@ -56,7 +75,7 @@ def _header(value: Any, kind: Any, where: str, body: bytearray) -> Any:
     if get_origin(kind) is list:
         each = get_args(kind)[0]
         return [_header(child, each, f"{where}[{i}]", body) for i, child in enumerate(value)]
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (Union, UnionType):
         inner, _ = get_args(kind)
         return None if value is None else _header(value, inner, where, body)
     if get_origin(kind) is Annotated:
@@ -67,22 +86,20 @@ def _header(value: Any, kind: Any, where: str, body: bytearray) -> Any:
     return value
 
 
-def _append(
-    array: np.ndarray, dtypes: str, *axes: str, where: str, body: bytearray
-) -> dict[str, Any]:
+def _append(array: np.ndarray, dtypes: str, *axes: str, where: str, body: Body) -> dict[str, Any]:
     names = {np.dtype(dtype): name for name, dtype in layout.DTYPES.items()}
     dtype = names.get(array.dtype)
     if dtype not in dtypes.split() or array.ndim != len(axes):
         got = f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"{where}: expected {dtypes} with axes {' '.join(axes)}, got {got}")
-    entry = {"offset": len(body), "dtype": dtype, "shape": list(array.shape)}
-    body += _padded(array.tobytes())
-    return entry
+    place = body.place(array.tobytes())
+    return {"offset": place, "dtype": dtype, "shape": list(array.shape)}
 
 
 def _run(run: Run) -> layout.Run:
     exact = sum(side.probs.data.nbytes for side in run.sides()) <= EXACT_BYTES
-    left, right = (_side(side, run.n_steps, exact) for side in run.sides())
+    reach = _reach(run)
+    left, right = (_side(side, run.n_steps, exact, reach) for side in run.sides())
     _mark_shared(left["operations"], right["operations"])
     return {
         "version": layout.VERSION,
@@ -97,9 +114,10 @@ def _run(run: Run) -> layout.Run:
         "n_layers": run.n_layers,
         "prompt_len": run.prompt_len,
         "n_steps": run.n_steps,
-        "notes": list(run.notes),
+        "notes": [*run.notes, *_left_out(run, *reach)],
         "tokens": [asdict(token) for token in run.tokens],
         "differences": _differences(run),
+        "gaps": None if run.gaps is None else dict(vars(run.gaps)),
         "left": left,
         "right": right,
     }
@@ -130,7 +148,7 @@ def _baselines(side: Side) -> list[layout.Baseline]:
     ]
 
 
-def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
+def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layout.Side:
     row = MECHANISMS[side.mechanism]
     return {
         "mechanism": side.mechanism,
@@ -139,6 +157,7 @@ def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
         "sized": _sized(row.short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
+        "dims": _dims(side.geometry),
         "elem_bytes": side.elem_bytes,
         "cache_elems": side.cache_elems,
         "cache_reads": cache_reads(side.mechanism, side.geometry),
@@ -155,6 +174,7 @@ def _side(side: Side, n_steps: int, exact: bool) -> layout.Side:
             "low_high": side.cells.low_high,
             "data": side.cells.data,
         },
+        "vectors": _vectors(side, *reach),
         "top": {"text": side.top_text, "probs": side.top_probs},
     }
 
@@ -173,6 +193,7 @@ def _operations(ledgers: list[list[Operation]]) -> list[layout.Operation]:
     return [
         {
             "name": line[-1].name,
+            "phase": line[-1].phase,
             "formula": line[-1].formula,
             "shape": _shape(line[0], line[-1]),
             "shared": False,
@@ -203,6 +224,74 @@ def _counted(op: layout.Operation) -> tuple[object, ...]:
     counts = op["flops"], op["bytes_read"], op["bytes_written"]
     shape = op["shape"].values()
     return op["name"], op["formula"], *shape, *(count.tobytes() for count in counts)
+
+
+def _dims(g: AttentionGeometry) -> layout.Dims:
+    mla = isinstance(g, MLAGeometry)
+    return {
+        "d_model": g.d_model,
+        "qk": g.qk_head_dim if mla else g.head_dim,
+        "rope": g.rope_width,
+        "v": g.v_head_dim if mla else g.head_dim,
+        "latent": g.kv_lora_rank if mla else 0,
+        "kv_heads": 0 if mla else g.n_kv_heads,
+    }
+
+
+def _reach(run: Run) -> tuple[int, int]:
+    """How many layers, from the first on, and how many of the last kept steps, have vectors."""
+    kept = len(run.left.probs.steps)
+
+    def size(kept: int) -> int:
+        """Of one layer."""
+        return sum(_layer_bytes(side, kept) for side in run.sides())
+
+    layers = min(run.n_layers, VECTOR_BYTES // size(kept))
+    while not layers and kept > 1 and size(kept) > VECTOR_BYTES:
+        kept = kept * 3 // 4
+    return max(1, layers), kept
+
+
+def _layer_bytes(side: Side, kept: int) -> int:
+    steps = side.probs.steps[-kept:].astype(np.int64)
+    scores = 4 * side.geometry.n_heads * int((steps + 1).sum())
+    vectors = _vectors(replace(side, scores=AttentionRows([], 1, 1)), 1, kept)
+    return scores + sum(x.nbytes for x in vectors.values() if isinstance(x, np.ndarray))
+
+
+def _left_out(run: Run, layers: int, kept: int) -> list[str]:
+    """What to say where the vectors of some layers or steps do not travel."""
+    if (layers, kept) == (run.n_layers, len(run.left.probs.steps)):
+        return []
+    last = "" if kept == len(run.left.probs.steps) else f", at its last {kept:,} kept steps"
+    some = "layer 1" if layers == 1 else f"layers 1 to {layers}"
+    return [f"Inside a step: within {VECTOR_BYTES >> 20} MiB, the vectors of {some}{last}."]
+
+
+def _vectors(side: Side, layers: int, kept: int) -> layout.Vectors:
+    """All but copies: what follows from latents and weights in the browser does not travel."""
+    v, steps = side.vectors, side.probs.steps[-kept:]
+    return {
+        "n_layers": layers,
+        "steps": steps,
+        "x": v.x[-kept:, :layers],
+        "q": None if v.q is None else v.q[-kept:, :layers],
+        "q_latent": v.q_latent[-kept:, :layers] if v.q is None and v.q_latent is not None else None,
+        "out": v.out[-kept:, :layers],
+        "scores": _layers_of(side.scores, layers, steps),
+        "latents": None if v.latents is None else v.latents[:, :layers],
+        "heads": v.heads[:layers] if v.heads is not None and v.latents is None else None,
+        "W_UK": None if v.W_UK is None else v.W_UK[:layers],
+        "W_UV": None if v.W_UV is None else v.W_UV[:layers],
+    }
+
+
+def _layers_of(
+    rows: AttentionRows, layers: int, steps: Int[np.ndarray, " some"]
+) -> Float[np.ndarray, " values"]:
+    """The rows of some layers, one step behind another."""
+    kept = [rows.row(int(step))[:layers].ravel() for step in steps if rows.keeps(int(step))]
+    return np.concatenate([rows.data[:0], *kept])
 
 
 def _attention(probs: AttentionRows, exact: bool) -> layout.Attention:

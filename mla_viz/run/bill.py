@@ -14,6 +14,7 @@ from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import attention_params, cache_elems, model_params, operations
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import parse_dtype
+from mla_viz.run.inside import step_bytes
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import CELL_BYTES, TRACE_BYTES
 
@@ -56,8 +57,8 @@ def bill(s: Settings, n_steps: int) -> Bill:
         _Side(mechanism, s.side(field).geometry, parse_dtype(s.dtype), n_steps)
         for field, mechanism in (("left", s.left), ("right", s.right))
     ]
-    rows = min(TRACE_BYTES, sum(side.rows_bytes() for side in sides))
-    held = sum(side.held_bytes() for side in sides) + 2 * rows  # once more while it is packed
+    made = min(TRACE_BYTES, sum(side.made_bytes() for side in sides))
+    held = sum(side.held_bytes() for side in sides) + 2 * made  # once more while it is packed
     passing = max(side.passing_bytes() for side in sides)
     return Bill(held + passing, sum(side.seconds() for side in sides))
 
@@ -83,10 +84,12 @@ class _Side:
         cells = 16 * min(CELL_BYTES, layers * cached)
         return weights + cached * (2 * layers + 1) * self._elem + 4 * layers * cached + cells
 
-    def rows_bytes(self) -> int:
-        """Every row of scores and probabilities in float32."""
-        rows = self._model.n_layers * self._model.attention.n_heads
-        return WATCHED * 4 * rows * self._n_steps * (self._n_steps + 1) // 2
+    def made_bytes(self) -> int:
+        """Every row of scores and probabilities, and all vectors, in float32."""
+        g, n = self._model.attention, self._n_steps
+        rows = self._model.n_layers * g.n_heads
+        vectors = n * step_bytes(g, self._model.n_layers)
+        return WATCHED * 4 * rows * n * (n + 1) // 2 + vectors
 
     def _prepared_bytes(self) -> int:
         g = self._model.attention

@@ -9,16 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mla_viz.config import check_callback
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
 from mla_viz.run.bill import Bill, bill
+from mla_viz.run.inside import GAPS, Gaps
+from mla_viz.run.record import sealed
 from mla_viz.run.recorder import Recorder
 from mla_viz.run.sampling import Sampler, check_finite, choice_logits
 from mla_viz.run.settings import Settings, SideModel
-from mla_viz.run.trace import DIFFERENCES, Run, Token, sealed
+from mla_viz.run.trace import DIFFERENCES, Run, Token
 
 OnStep = Callable[[int, int], None]
 
@@ -105,6 +108,7 @@ class Session:
         self._same_model = models[0] == models[1]
         self._sampler = Sampler(s, models[0].geometry.vocab_size)
         self._differences: list[list[float]] = []
+        self._gaps: dict[str, list[np.ndarray]] = {name: [] for name in GAPS}
         self._same_tokens = True
 
     def run(self, on_step: OnStep | None = None) -> Run:
@@ -123,8 +127,7 @@ class Session:
         for one in seen:
             check_finite(one["logits"], step, self._settings.dtype)
         if self._same_model:
-            gaps = [(left[name] - right[name]).abs().max() for name in DIFFERENCES]
-            self._differences.append(torch.stack(gaps).tolist())
+            self._compare(left, right, step)
         if step < len(self._text.prompt_ids) - 1:
             return False
         noise = self._sampler.noise()
@@ -132,6 +135,15 @@ class Session:
         self._same_tokens &= chosen[0] == chosen[1]
         self._ids.append(chosen[0])
         return chosen[0] == self._text.tokenizer.end
+
+    def _compare(self, left: dict[str, Tensor], right: dict[str, Tensor], step: int) -> None:
+        named = (name for name in (*GAPS, "logits") if name in left and name in right)
+        gaps = {name: (left[name] - right[name]).abs().amax(-1) for name in named}
+        self._differences.append([gaps[name].max().item() for name in DIFFERENCES])
+        if self._sides[0].keeps(step):
+            for name, kept in self._gaps.items():
+                if name in gaps:
+                    kept.append(gaps[name].float().cpu().numpy())
 
     def _record(self) -> Run:
         s, text = self._settings, self._text
@@ -156,9 +168,13 @@ class Session:
             left=left,
             right=right,
             differences=sealed(np.array(self._differences)) if self._same_model else None,
+            gaps=self._kept_gaps() if self._same_model else None,
             same_tokens=self._same_tokens,
             notes=(*text.notes, *_dropped_rows(left.probs.steps, n_steps)),
         )
+
+    def _kept_gaps(self) -> Gaps:
+        return Gaps(**{name: sealed(kept) if kept else None for name, kept in self._gaps.items()})
 
 
 def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:

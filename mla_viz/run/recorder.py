@@ -7,13 +7,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mla_viz.attention.weights import MLAWeights
+from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.decoder import Decoder, Forward, ModelWeights
+from mla_viz.run.inside import KEPT, Vectors, step_bytes
+from mla_viz.run.record import sealed
 from mla_viz.run.sampling import choice_logits
 from mla_viz.run.settings import Settings
-from mla_viz.run.trace import AttentionRows, Side, kept_steps, quantise_cells, sealed
+from mla_viz.run.trace import TRACE_BYTES, AttentionRows, Side, kept_steps, quantise_cells
 
 CANDIDATES = 8
-WATCHED = ("scores", "probs")
+ROWS = ("scores", "probs")
+WATCHED = (
+    *ROWS,
+    *("q", "q_nope", "q_rope", "q_latent"),
+    *("c_kv", "k_rope", "o_latent", "o_head"),
+)
 
 
 class Recorder:
@@ -29,10 +38,14 @@ class Recorder:
         self._decoder = Decoder(weights, mechanism)
         self._settings = settings
         self._elem_bytes = weights.embedding.element_size()
-        rows = kept_steps(n_steps, g.n_layers, g.attention.n_heads)
+        both_sides = 2 * step_bytes(g.attention, g.n_layers)
+        self._kept = kept_steps(n_steps, g.n_layers, g.attention.n_heads, both_sides)
+        self._place = {step: at for at, step in enumerate(self._kept)}
         self._rows = {
-            name: AttentionRows(rows, g.n_layers, g.attention.n_heads) for name in WATCHED
+            name: AttentionRows(self._kept, g.n_layers, g.attention.n_heads) for name in ROWS
         }
+        self._n_steps = n_steps
+        self._vectors: dict[str, np.ndarray] = {}
         self._bytes = np.zeros((3, n_steps), dtype=np.int64)
         self._time_us = np.zeros((n_steps, g.n_layers), dtype=np.float32)
         self._top_ids = np.zeros((n_steps, CANDIDATES), dtype=np.int32)
@@ -49,10 +62,17 @@ class Recorder:
         self._record(forward, newest, step)
         return newest
 
+    def keeps(self, step: int) -> bool:
+        """Whether what this step made is kept."""
+        return step in self._place
+
     def _record(self, forward: Forward, newest: dict[str, Tensor], step: int) -> None:
-        for name, rows in self._rows.items():
-            if rows.keeps(step):
+        if self.keeps(step):
+            for name, rows in self._rows.items():
                 rows.row(step)[:] = _numpy(newest[name])
+            for name in KEPT:
+                self._keep(name, newest, self._place[step], len(self._kept))
+        self._keep("latents", newest, step, self._n_steps)
         caches = self._decoder.caches
         self._bytes[:, step] = (
             sum(cache.filled_bytes for cache in caches),
@@ -64,10 +84,18 @@ class Recorder:
         self._top_ids[step] = top.indices
         self._top_probs[step] = top.values
 
+    def _keep(self, name: str, newest: dict[str, Tensor], place: int, rows: int) -> None:
+        if name not in newest:
+            return
+        if name not in self._vectors:
+            self._vectors[name] = np.empty((rows, *newest[name].shape), dtype=np.float32)
+        self._vectors[name][place] = _numpy(newest[name])
+
     def side(self, n_steps: int, token_texts: Sequence[str]) -> Side:
         """The finished record of the steps that were run."""
         tables = [cache.table() for cache in self._decoder.caches]
         empty = np.empty((n_steps, 0), dtype=np.float32)
+        tables = [empty if table is None else _numpy(table) for table in tables]
         arrays = [*self._bytes, self._time_us, self._top_probs]
         filled, allocated, working, time_us, top_probs = (sealed(x[:n_steps]) for x in arrays)
         return Side(
@@ -83,18 +111,57 @@ class Recorder:
             top_probs=top_probs,
             scores=self._rows["scores"].cut(n_steps),
             probs=self._rows["probs"].cut(n_steps),
-            cells=quantise_cells([empty if table is None else _numpy(table) for table in tables]),
+            cells=quantise_cells(tables),
+            vectors=self._finished(n_steps, tables),
         )
+
+    def _finished(self, n_steps: int, tables: list[np.ndarray]) -> Vectors:
+        steps = np.array([step for step in self._kept if step < n_steps], dtype=np.int32)
+        found = {
+            name: sealed(self._vectors[name][: len(steps)])
+            for name in KEPT
+            if name in self._vectors
+        }
+        latents = self._vectors.get("latents")
+        layers = [block.attention for block in self._decoder.weights.blocks]
+        ups = dict.fromkeys(("W_UK", "W_UV"))
+        if isinstance(layers[0], MLAWeights):
+            ups = {name: sealed([_numpy(getattr(w, name)) for w in layers]) for name in ups}
+        return Vectors(
+            steps=sealed(steps),
+            **{name: found.get(name) for name in KEPT},
+            latents=None if latents is None else sealed(latents[:n_steps]),
+            heads=self._heads(tables),
+            **ups,
+        )
+
+    def _heads(self, tables: list[np.ndarray]) -> np.ndarray | None:
+        """Keys and values of every head, where that is what is cached, up to TRACE_BYTES."""
+        segments = MECHANISMS[self.mechanism].segments(self.geometry.attention)
+        if not segments or not segments[0].parts or sum(t.nbytes for t in tables) > TRACE_BYTES:
+            return None
+        return sealed([table.reshape(len(table), len(segments), -1) for table in tables])
 
 
 def _newest(forward: Forward) -> dict[str, Tensor]:
-    """The newest token's attention in every layer, and its logits."""
+    """What the newest token made in every layer, by the names of `Vectors`, and its logits."""
     layers = forward.layers
-    return {
-        **{name: torch.stack([layer.seen[name][:, -1] for layer in layers]) for name in WATCHED},
-        "out": torch.stack([layer.out[-1] for layer in layers]),
-        "logits": forward.logits[-1],
+    seen = {
+        name: torch.stack([layer.seen[name][..., -1, :] for layer in layers])
+        for name in WATCHED
+        if name in layers[0].seen
     }
+    seen["x"] = torch.stack([x[-1] for x in forward.inputs])
+    seen["out"] = torch.stack([layer.out[-1] for layer in layers])
+    seen["logits"] = forward.logits[-1]
+    q_rope = seen.pop("q_rope", None)
+    for name, nope in (("q", "q_nope"), ("q_latent", "q_latent")):
+        if nope in seen:
+            seen[name] = torch.cat([seen.pop(nope), q_rope], -1)
+    if "c_kv" in seen:
+        seen["latents"] = torch.cat([seen.pop("c_kv"), seen.pop("k_rope")], -1)
+    seen["mix"] = seen.pop("o_latent", seen.get("o_head"))
+    return seen
 
 
 def _numpy(x: Tensor) -> Float[np.ndarray, "*shape"]:

@@ -1,8 +1,8 @@
 """What a run leaves behind: frozen records around read-only numpy arrays.
 
-Knows numbers and names; knows neither tensors nor how they came about. Attention is kept in float32
-within TRACE_BYTES for a whole run (scores and probabilities of both sides); past that the rows of
-the last steps and of every k-th step before them are kept, and the run's notes say so.
+Knows numbers and names; knows neither tensors nor how they came about. What a step made, attention
+rows and vectors, is kept in float32 within TRACE_BYTES for a whole run of both sides; past that it
+is kept of the last steps and of every k-th step before them, and the run's notes say so.
 """
 
 from dataclasses import FrozenInstanceError, dataclass
@@ -11,60 +11,39 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mla_viz.config import AttentionGeometry
+from mla_viz.config import AttentionGeometry, check_int
 from mla_viz.cost import cache_elems, operations
 from mla_viz.mechanisms.ledger import Operation
+from mla_viz.run.inside import Gaps, Inside, Lane, Vectors, lane
+from mla_viz.run.record import Record, sealed
 
 TRACE_BYTES = 128 << 20
 CELL_BYTES = 4 << 20
-MEASURED = ("time_us",)
 DIFFERENCES = ("scores", "probs", "out", "logits")
 
 
-def kept_steps(n_steps: int, n_layers: int, n_heads: int, limit: int = TRACE_BYTES) -> list[int]:
-    """Steps whose attention rows fit the bound: all, or the last ones and every k-th before them.
+def kept_steps(
+    n_steps: int, n_layers: int, n_heads: int, vectors: int = 0, limit: int = TRACE_BYTES
+) -> list[int]:
+    """Steps whose record fits the bound: all, or the last ones and every k-th before them.
 
-    256 steps of 5 layers and 8 heads take 21 MB for two sides, scores and probs: all are kept.
+    A step takes its attention rows and, whatever its number, `vectors` bytes. The rows of 256
+    steps of 5 layers and 8 heads take 21 MB for two sides, scores and probs: all are kept.
     """
-    if _rows_bytes(range(n_steps), n_layers, n_heads) <= limit:
+
+    def size(steps: range) -> int:
+        rows = sum(step + 1 for step in steps) * n_layers * n_heads
+        return rows * 4 * 4 + len(steps) * vectors  # float32, two quantities on two sides
+
+    if size(range(n_steps)) <= limit:
         return list(range(n_steps))
     first = n_steps - 1  # the last steps take half of the bound, the last one is always kept
-    while _rows_bytes(range(first - 1, n_steps), n_layers, n_heads) <= limit // 2:
+    while size(range(first - 1, n_steps)) <= limit // 2:
         first -= 1
     every = 2
-    while _rows_bytes(range(0, first, every), n_layers, n_heads) > limit // 2:
+    while every < first and size(range(0, first, every)) > limit // 2:
         every += 1
     return [*range(0, first, every), *range(first, n_steps)]
-
-
-def _rows_bytes(steps: range, n_layers: int, n_heads: int) -> int:
-    values = sum(step + 1 for step in steps) * n_layers * n_heads
-    return values * 4 * 4  # float32, two quantities on two sides
-
-
-class Record:
-    """Equal by value, arrays by all their values; a copy and what comes out of a pickle is sealed.
-
-    What is measured by the clock differs from run to run and is not compared.
-    """
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        mine, others = vars(self), vars(other)
-        return all(_equal(mine[name], others[name]) for name in mine if name not in MEASURED)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for value in state.values():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-        vars(self).update(state)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    return type(one) is type(other) and one == other
 
 
 class AttentionRows(Record):
@@ -137,13 +116,6 @@ def quantise_cells(tables: list[Float[np.ndarray, "seq elems"]]) -> CacheCells:
     return CacheCells(sealed(np.stack([low, high], 1).astype(np.float32)), sealed(data), every)
 
 
-def sealed(array: np.ndarray) -> np.ndarray:
-    """A read-only copy in C order."""
-    array = np.array(array, order="C")
-    array.flags.writeable = False
-    return array
-
-
 @dataclass(frozen=True)
 class Token:
     """A token of the run: `source` is "prompt" or "generated"; `pos` is 0-based."""
@@ -175,6 +147,7 @@ class Side(Record):
     scores: AttentionRows
     probs: AttentionRows
     cells: CacheCells
+    vectors: Vectors
 
     def candidates(self, step: int) -> list[tuple[str, float]]:
         """Next-token candidates after a step, likeliest first, as likely as they are drawn."""
@@ -189,6 +162,21 @@ class Side(Record):
         """The counted ledger of one layer at a step."""
         return operations(self.mechanism, self.geometry, step + 1, self.elem_bytes)
 
+    def lane(self, step: int, layer: int, head: int) -> Lane:
+        """What this side computed at a step in one head of one layer.
+
+        Raises:
+            ValueError: the step was not kept.
+        """
+        if not self.probs.keeps(step):
+            steps = self.probs.steps
+            raise ValueError(
+                f"step: expected one whose vectors were kept, got {step} (every"
+                f" {steps[1] - steps[0]}th is, and all of the last ones)"
+            )
+        scores, probs = (rows.row(step)[layer, head] for rows in (self.scores, self.probs))
+        return lane(self.vectors, self.geometry, scores, probs, (step, layer, head))
+
     def flops(self, step: int) -> int:
         """Counted FLOPs of the attention of all layers at a step."""
         return self.n_layers * sum(op.flops for op in self.operations(step))
@@ -199,7 +187,8 @@ class Run(Record):
     """A prompt decoded by two mechanisms. Step k feeds token k; the last token is not fed.
 
     `differences` holds, a row a step, the largest |left - right| over all layers and heads, by the
-    names in DIFFERENCES; it is None where the sides are different models.
+    names in DIFFERENCES, and `gaps` the same of each kept step, layer and head; both are None where
+    the sides are different models.
     """
 
     prompt: str
@@ -215,6 +204,7 @@ class Run(Record):
     left: Side
     right: Side
     differences: Float[np.ndarray, "steps 4"] | None
+    gaps: Gaps | None
     same_tokens: bool
     notes: tuple[str, ...]
 
@@ -236,3 +226,21 @@ class Run(Record):
     def sides(self) -> tuple[Side, Side]:
         """Left, right."""
         return self.left, self.right
+
+    def inside(self, step: object, layer: object, head: object) -> Inside:
+        """What both sides computed at a step in one head of one layer, all counted from 0.
+
+        Raises:
+            ValueError: there is no such step, layer or head, or it was not kept; the message names
+                the field.
+
+        Example:
+            >>> inside = run.inside(step=20, layer=1, head=2)
+            >>> inside.left.q @ inside.left.keys[12], inside.right.scores[12]
+        """
+        n_heads = min(side.geometry.n_heads for side in self.sides())
+        step = check_int("step", step, 0, self.n_steps - 1)
+        layer = check_int("layer", layer, 0, self.n_layers - 1)
+        head = check_int("head", head, 0, n_heads - 1)
+        left, right = (side.lane(step, layer, head) for side in self.sides())
+        return Inside(step, layer, head, left, right)

@@ -57,6 +57,7 @@ export interface Product {
 /** A line of the ledger of one layer; `shared` where the other side counts the same. */
 export interface Operation {
   name: string;
+  phase: "project" | "cache" | "score" | "softmax" | "mix" | "output";
   formula: string;
   shape: Product;
   shared: boolean;
@@ -79,6 +80,42 @@ export interface Cells {
   data: NDArray<Uint8Array, [n_layers: number, rows: number, elems: number]>;
 }
 
+/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. */
+export interface Dims {
+  d_model: number;
+  qk: number;
+  rope: number;
+  v: number;
+  latent: number;
+  kv_heads: number;
+}
+
+/** What attention made on its way, of the first `n_layers` layers at some steps, as it was. `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where a mechanism has no such vector stands null. */
+export interface Vectors {
+  n_layers: number;
+  steps: NDArray<Int32Array, [kept: number]>;
+  x: NDArray<Float32Array, [kept: number, layers: number, d_model: number]>;
+  q: NDArray<Float32Array, [kept: number, layers: number, n_heads: number, qk: number]> | null;
+  q_latent: NDArray<Float32Array, [kept: number, layers: number, n_heads: number, both: number]> | null;
+  out: NDArray<Float32Array, [kept: number, layers: number, d_model: number]>;
+  scores: NDArray<Float32Array, [values: number]>;
+  latents: NDArray<Float32Array, [steps: number, layers: number, both: number]> | null;
+  heads: NDArray<Float32Array, [layers: number, steps: number, kv_heads: number, k_and_v: number]> | null;
+  W_UK: NDArray<Float32Array, [layers: number, n_heads: number, latent: number, nope: number]> | null;
+  W_UV: NDArray<Float32Array, [layers: number, n_heads: number, latent: number, v: number]> | null;
+}
+
+/** The largest difference of each vector between the sides, at the kept steps of Attention. */
+export interface Gaps {
+  x: NDArray<Float32Array, [kept: number, n_layers: number]>;
+  latents: NDArray<Float32Array, [kept: number, n_layers: number]> | null;
+  q: NDArray<Float32Array, [kept: number, n_layers: number, n_heads: number]> | null;
+  scores: NDArray<Float32Array, [kept: number, n_layers: number, n_heads: number]>;
+  probs: NDArray<Float32Array, [kept: number, n_layers: number, n_heads: number]>;
+  o_head: NDArray<Float32Array, [kept: number, n_layers: number, n_heads: number]> | null;
+  out: NDArray<Float32Array, [kept: number, n_layers: number]>;
+}
+
 /** The likeliest next tokens after each step, likeliest first, as `choice_logits` says. */
 export interface Candidates {
   text: string[][];
@@ -93,6 +130,7 @@ export interface Side {
   sized: string;
   color: Colour;
   n_heads: number;
+  dims: Dims;
   elem_bytes: number;
   cache_elems: number;
   cache_reads: number;
@@ -105,12 +143,13 @@ export interface Side {
   operations: Operation[];
   attention: Attention;
   cells: Cells;
+  vectors: Vectors;
   top: Candidates;
 }
 
 /** A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone. */
 export interface Run {
-  version: 2;
+  version: 3;
   run: string;
   prompt: string;
   dtype: string;
@@ -125,6 +164,7 @@ export interface Run {
   notes: string[];
   tokens: Token[];
   differences: Differences | null;
+  gaps: Gaps | null;
   left: Side;
   right: Side;
 }

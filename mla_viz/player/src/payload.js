@@ -6,7 +6,8 @@ import { AttentionRows } from "./rows.js";
 
 /** @import * as Layout from "./layout.d.ts" */
 /** @import { Data } from "./ndarray.js" */
-/** @typedef {Omit<Layout.Side, "attention"> & { attention: AttentionRows }} Side */
+/** @typedef {Omit<Layout.Vectors, "scores"> & { scores: AttentionRows }} Vectors */
+/** @typedef {Omit<Layout.Side, "attention" | "vectors"> & { attention: AttentionRows, vectors: Vectors }} Side */
 /** @typedef {Omit<Layout.Run, "left" | "right"> & { left: Side, right: Side }} Run */
 /** @typedef {"left" | "right"} SideName */
 /** @typedef {Uint8Array<ArrayBuffer>} Packed */
@@ -15,7 +16,7 @@ import { AttentionRows } from "./rows.js";
 export const SIDES = ["left", "right"];
 
 /** @type {Layout.Run["version"]} */
-const VERSION = 2;
+const VERSION = 3;
 const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint8Array };
 
 /** @typedef {{ offset: number, dtype: keyof typeof DTYPES, shape: number[] }} Entry */
@@ -55,5 +56,11 @@ function arrayOf({ offset, dtype, shape }, blobs) {
 
 /** @type {(side: Layout.Side, nLayers: number) => Side} */
 function withRows(side, nLayers) {
-  return { ...side, attention: new AttentionRows(side.attention, nLayers, side.n_heads) };
+  const { attention, vectors, n_heads: nHeads } = side;
+  const scores = { exact: true, steps: vectors.steps, data: vectors.scores };
+  return {
+    ...side,
+    attention: new AttentionRows(attention, nLayers, nHeads),
+    vectors: { ...vectors, scores: new AttentionRows(scores, vectors.n_layers, nHeads) },
+  };
 }
