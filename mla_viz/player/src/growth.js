@@ -3,12 +3,13 @@
 
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { shortNames, sizedNames } from "./narration.js";
+import { shortNames, sizedNames, tokenWords } from "./narration.js";
 import { SIDES } from "./payload.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
+/** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { Baseline } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
@@ -37,11 +38,12 @@ import { bytesText, plural } from "./words.js";
 const HEIGHT = 236;
 const MARGIN = { left: 64, right: 104, top: 10, bottom: 40 };
 
-/** @type {(card: HTMLElement) => Part} */
-export function makeChart(card) {
+/** @type {(card: HTMLElement, cursors: Cursors, goTo: (step: number) => void) => Part} */
+export function makeChart(card, cursors, goTo) {
   const surface = makeSurface(find(card, "canvas", HTMLCanvasElement));
   /** @type {Chart} */
   const state = { surface, log: false, view: null };
+  cursors.attach(surface.canvas, "chart", () => state.view && chartGrid(state, state.view, goTo));
   const toggle = find(card, "[data-action=scale]");
   toggle.addEventListener("click", () => {
     state.log = !state.log;
@@ -174,6 +176,33 @@ function traceSeries(context, line, axes, last, lineWidth) {
   for (let step = 0; step < last; step += stride) context.lineTo(axes.x(step), axes.y(line.at(step)));
   context.lineTo(axes.x(last), axes.y(line.at(last)));
   context.stroke();
+}
+
+/**
+ * A cell a token, which tells every line's bytes there; choosing one goes to its step.
+ * @type {(chart: Chart, view: View, goTo: (step: number) => void) => Grid}
+ */
+function chartGrid({ surface, log }, { run, step, theme }, goTo) {
+  const series = chartSeries(run, theme);
+  const axes = chartAxes(series, run.n_steps, surface.width, log);
+  const apart = axes.width / Math.max(1, run.n_steps - 1);
+  return {
+    rows: 1,
+    columns: () => run.n_steps,
+    start: { row: 0, column: step },
+    box: ({ column }) => {
+      const [width, height] = [Math.min(apart, 12), axes.height];
+      return { x: axes.x(column) - width / 2, y: MARGIN.top, width, height };
+    },
+    at: (x) => ({ row: 0, column: Math.round((x - axes.x(0)) / apart) }),
+    words: ({ column }) => {
+      if (column < 0 || column >= run.n_steps) return null;
+      const lines = series.map(({ label, at }) => `${label} ${bytesText(at(column))}`);
+      return [`token ${tokenWords(run, column)}`, ...lines.reverse()].join("\n");
+    },
+    value: ({ column }) => SIDES.map((name) => bytesText(run[name].cache_bytes.at(column))).join(" and "),
+    choose: ({ column }) => goTo(column),
+  };
 }
 
 /** @type {(context: Context, theme: Theme, axes: Axes, series: Line[], step: number) => void} */

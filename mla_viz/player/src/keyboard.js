@@ -12,12 +12,12 @@ const ACTIONS = {
 };
 
 /**
- * Call the action that a key pressed anywhere under `root` asks for.
+ * Call the action that a key pressed anywhere under `root` asks for, where nothing inside has taken it.
  * @type {(root: HTMLElement, actions: Record<Action, () => void>) => void}
  */
 export function listenToKeys(root, actions) {
   root.addEventListener("keydown", (event) => {
-    const action = keyAction(event);
+    const action = event.defaultPrevented ? undefined : keyAction(event);
     if (!action) return;
     event.preventDefault();
     actions[action]();
