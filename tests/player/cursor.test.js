@@ -124,7 +124,7 @@ test("the chart tells every line's bytes at a token", () => {
   const page = show(AT_THE_FOX);
   const { key, told } = reach(page, ".growth");
   key("ArrowLeft");
-  assert.equal(told(), "token 2 ␣⏎\nabsorbed 72 B\nnaive 264 B\nMQA 1×5 80 B\nMHA 3×5 240 B");
+  assert.equal(told(), "token 2 ␣⏎\nnaive 264 B\nabsorbed 72 B\nMHA 3×5 240 B\nMQA 1×5 80 B");
   assert.match(spoken(page), /; left 132 B and 36 B; right 396 B and 108 B$/);
 });
 

@@ -157,6 +157,12 @@ class Element extends Node {
   }
 
   scrollIntoView() {}
+
+  focus() {
+    document.activeElement?.dispatchEvent({ type: "focusout", target: this });
+    document.activeElement = this;
+    this.dispatchEvent({ type: "focusin", target: this });
+  }
 }
 
 const dataName = (name) => `data-${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -166,6 +172,7 @@ for (const [property, attribute] of [
   ["id", "id"],
   ["title", "title"],
   ["scope", "scope"],
+  ["type", "type"],
 ]) {
   Object.defineProperty(Element.prototype, property, {
     get() {
@@ -176,6 +183,14 @@ for (const [property, attribute] of [
     },
   });
 }
+Object.defineProperty(Element.prototype, "tabIndex", {
+  get() {
+    return Number(this.getAttribute("tabindex") ?? -1);
+  },
+  set(tabIndex) {
+    this.setAttribute("tabindex", tabIndex);
+  },
+});
 Object.defineProperty(Element.prototype, "hidden", {
   get() {
     return this.attributes.has("hidden");

@@ -3,6 +3,7 @@
 
 import { GUTTER, plotWidth } from "./canvas.js";
 import { tokenWords } from "./narration.js";
+import { WINDOW } from "./table.js";
 import { probabilityText } from "./words.js";
 
 /** @import { Picture, Surface } from "./canvas.js" */
@@ -10,6 +11,7 @@ import { probabilityText } from "./words.js";
 /** @import { Run, Side } from "./payload.js" */
 /** @import { AttentionRows, Stored } from "./rows.js" */
 /** @import { View } from "./stage.js" */
+/** @import { SheetRow } from "./table.js" */
 
 /**
  * The chosen head, where this side has it; its last one otherwise.
@@ -133,4 +135,27 @@ export function weightCells(surface, run, rows, { height, stored, where }) {
 export function weightCell(surface, nSteps, row, x) {
   const [column, until] = tokensUnder(surface, nSteps, x);
   return { row, column, until };
+}
+
+/**
+ * Weights as a table: a column a key, the last of them where there are too many; masked ones stay blank.
+ * @param {Run} run
+ * @param {AttentionRows} rows
+ * @param {number} keys
+ * @param {{ name: string, stored: Stored }[]} lines
+ * @returns {{ shown: string, columns: string[], rows: SheetRow[] }}
+ */
+export function weightTable(run, rows, keys, lines) {
+  const from = Math.max(0, keys - WINDOW);
+  const columns = Array.from({ length: keys - from }, (_, index) => tokenWords(run, from + index));
+  return {
+    shown: `keys ${from + 1} to ${keys} of ${keys}${rows.exact ? "" : ", rounded"}`,
+    columns,
+    rows: lines.map(({ name, stored }) => ({
+      name,
+      cells: columns.map((_, index) =>
+        from + index < stored.length ? probabilityText(stored[from + index] * rows.scale(1)) : "",
+      ),
+    })),
+  };
 }

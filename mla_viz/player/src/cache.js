@@ -14,6 +14,7 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { shortNames, tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
 import { bytesText, plural, signedText } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
@@ -21,6 +22,7 @@ import { bytesText, plural, signedText } from "./words.js";
 /** @import { Cells, Segment } from "./layout.d.ts" */
 /** @import { Run, Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @import { Theme } from "./theme.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null }} CacheMap */
 /** @typedef {{ caption: HTMLElement, aside: HTMLElement }} Captions */
@@ -30,6 +32,7 @@ import { bytesText, plural, signedText } from "./words.js";
 const HEIGHT = 160;
 const TALLEST_ROW = 5;
 const BRACKET_HEIGHT = 34;
+const TABLE_CELLS = 4096;
 
 /**
  * @param {HTMLElement} panel
@@ -44,7 +47,14 @@ export function makeCacheView(panel, name, cursors, goTo) {
   const state = { name, surface, view: null };
   const captions = { caption: find(panel, ".cache .caption"), aside: find(panel, ".cache .aside") };
   cursors.attach(surface.canvas, "map of values", () => state.view && cacheGrid(state.view, state, goTo));
-  return { surface, paint: (view) => paintCache(state, captions, view) };
+  const table = makeTable(find(panel, ".cache"), (view) => cacheSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintCache(state, captions, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -257,6 +267,48 @@ function cacheWords(run, side, layer, pos, index) {
     `token ${tokenWords(run, pos)}\n${elementWords(side.segments, index)}\n` +
     `≈ ${signedText(value)} (${kept}, range ${signedText(low)} … ${signedText(high)})`
   );
+}
+
+/**
+ * The row that this step cached, a line of the table for each stretch of it.
+ * @type {(view: View, name: SideName) => Sheet}
+ */
+function cacheSheet({ run, step, layer }, name) {
+  const side = run[name];
+  if (!side.cache_elems) return emptySheet("Nothing is cached.");
+  const all = stretchesOf(side.segments);
+  const widest = Math.max(...all.map(({ elems }) => elems));
+  const shown = all.slice(0, Math.max(1, Math.floor(TABLE_CELLS / widest)));
+  const rows = shown.map(({ label, from, elems }) => ({
+    name: label,
+    cells: Array.from({ length: elems }, (_, index) =>
+      signedText(cellValue(side, layer, step, from + index).value),
+    ),
+  }));
+  const count = shown.reduce((sum, { elems }) => sum + elems, 0);
+  const rounded = isReduced(side) ? "pooled, one byte each" : "one byte each";
+  return {
+    note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${rounded}.`,
+    corner: "value",
+    columns: Array.from({ length: widest }, (_, index) => String(index + 1)),
+    rows,
+  };
+}
+
+/**
+ * The parts of each segment, or the segment itself where it has none, with the place of their first element.
+ * @type {(segments: Segment[]) => { label: string, from: number, elems: number }[]}
+ */
+function stretchesOf(segments) {
+  let from = 0;
+  return segments
+    .flatMap(({ label, elems, parts }) =>
+      parts.length ? parts.map((part) => ({ ...part, label: `${label}, ${part.label}` })) : { label, elems },
+    )
+    .map(({ label, elems }) => {
+      from += elems;
+      return { label, from: from - elems, elems };
+    });
 }
 
 /**

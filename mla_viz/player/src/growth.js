@@ -5,6 +5,7 @@ import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { shortNames, sizedNames, tokenWords } from "./narration.js";
 import { SIDES } from "./payload.js";
+import { makeTable, WINDOW } from "./table.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
 
@@ -13,6 +14,7 @@ import { bytesText, plural } from "./words.js";
 /** @import { Baseline } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @import { Theme } from "./theme.js" */
 /** @typedef {{ surface: Surface, log: boolean, view: View | null }} Chart */
 /**
@@ -51,7 +53,14 @@ export function makeChart(card, cursors, goTo) {
     setText(toggle, state.log ? "log scale" : "linear scale");
     if (state.view) paintChart(state, state.view);
   });
-  return { surface, paint: (view) => paintChart(state, view) };
+  const table = makeTable(card, chartSheet);
+  return {
+    surface,
+    paint: (view) => {
+      paintChart(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /** @type {(state: Chart, view: View) => void} */
@@ -197,8 +206,8 @@ function chartGrid({ surface, log }, { run, step, theme }, goTo) {
     at: (x) => ({ row: 0, column: Math.round((x - axes.x(0)) / apart) }),
     words: ({ column }) => {
       if (column < 0 || column >= run.n_steps) return null;
-      const lines = series.map(({ label, at }) => `${label} ${bytesText(at(column))}`);
-      return [`token ${tokenWords(run, column)}`, ...lines.reverse()].join("\n");
+      const lines = ownFirst(series).map(({ label, at }) => `${label} ${bytesText(at(column))}`);
+      return [`token ${tokenWords(run, column)}`, ...lines].join("\n");
     },
     value: ({ column }) => SIDES.map((name) => bytesText(run[name].cache_bytes.at(column))).join(" and "),
     choose: ({ column }) => goTo(column),
@@ -246,4 +255,23 @@ function labelSeries(context, theme, axes, series, nSteps) {
     context.stroke();
     write(context, theme, line.label, x + 17, y, { size: 11.5, colour: line.text, bold: line.thick });
   });
+}
+
+/** @type {(series: Line[]) => Line[]} */
+function ownFirst(series) {
+  return [...series.filter(({ thick }) => thick), ...series.filter(({ thick }) => !thick)];
+}
+
+/**
+ * Every line's bytes after this token and those before it, newest first.
+ * @type {(view: View) => Sheet}
+ */
+function chartSheet({ run, step, theme }) {
+  const series = ownFirst(chartSeries(run, theme));
+  const rows = Array.from({ length: Math.min(WINDOW, step + 1) }, (_, index) => ({
+    name: tokenWords(run, step - index),
+    cells: series.map(({ at }) => bytesText(at(step - index))),
+  }));
+  const note = `Bytes after each token: ${rows.length} of ${plural(step + 1, "token")}, newest first.`;
+  return { note, corner: "token", columns: series.map(({ label }) => label), rows };
 }

@@ -10,6 +10,7 @@ import {
   poolRow,
   weightCell,
   weightCells,
+  weightTable,
   writeRow,
 } from "./attention.js";
 import {
@@ -25,12 +26,14 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
 /** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Heads */
 
 const LABEL_HEIGHT = 18;
@@ -51,7 +54,14 @@ export function makeHeadsView(panel, name, cursors, chooseHead) {
     "map of weights",
     () => state.view && headsGrid(state.view, state, chooseHead),
   );
-  return { surface, paint: (view) => paintHeads(state, view) };
+  const table = makeTable(find(panel, ".heads"), (view) => headsSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintHeads(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -198,4 +208,18 @@ function headsGrid(view, { surface, name }, chooseHead) {
       where: (head) => `head ${head + 1}`,
     }),
   };
+}
+
+/** @type {(view: View, name: SideName) => Sheet} */
+function headsSheet({ run, step, layer }, name) {
+  const { attention, n_heads: nHeads } = run[name];
+  const kept = attention.before(step);
+  if (kept < 0) return emptySheet(keptFromWords(attention));
+  const query = attention.steps[kept];
+  const lines = Array.from({ length: nHeads }, (_, head) => ({
+    name: String(head + 1),
+    stored: attention.stored(kept, layer, head),
+  }));
+  const { shown, ...table } = weightTable(run, attention, query + 1, lines);
+  return { note: `Weights of query ${tokenWords(run, query)}: ${shown}.`, corner: "head", ...table };
 }

@@ -222,13 +222,13 @@ function watchPage(stage) {
 }
 
 /**
- * Mark the views that are out of sight: those with a canvas or a place of their own.
+ * Mark the views that are out of sight: those with a plot or a place of their own.
  * @type {(stage: Stage) => IntersectionObserver}
  */
 function watchSight(stage) {
   const placed = new Map();
   for (const one of stage.views) {
-    const place = one.place ?? one.surface?.canvas;
+    const place = one.place ?? (one.surface && frameOf(one.surface.canvas));
     if (place) placed.set(place, one);
   }
   const sight = new IntersectionObserver((entries) => {

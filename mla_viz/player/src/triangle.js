@@ -9,6 +9,7 @@ import {
   poolRow,
   weightCell,
   weightCells,
+  weightTable,
   writeRow,
 } from "./attention.js";
 import {
@@ -23,6 +24,7 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
 import { plural } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
@@ -30,9 +32,11 @@ import { plural } from "./words.js";
 /** @import { SideName } from "./payload.js" */
 /** @import { AttentionRows } from "./rows.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Triangle */
 
 const HEIGHT = 230;
+const TABLE_ROWS = 16;
 
 /**
  * @param {HTMLElement} panel
@@ -46,7 +50,14 @@ export function makeTriangleView(panel, name, cursors, goTo) {
   /** @type {Triangle} */
   const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
   cursors.attach(surface.canvas, "map of weights", () => state.view && triangleGrid(state.view, state, goTo));
-  return { surface, paint: (view) => paintTriangle(state, view) };
+  const table = makeTable(find(panel, ".triangle"), (view) => triangleSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintTriangle(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -157,4 +168,23 @@ function triangleGrid(view, { surface, name }, goTo) {
       where: (row) => `head ${head + 1}, query ${tokenWords(run, attention.steps[row])}`,
     }),
   };
+}
+
+/**
+ * The current query and those before it, newest first.
+ * @type {(view: View, name: SideName) => Sheet}
+ */
+function triangleSheet(view, name) {
+  const { run, step, layer } = view;
+  const { attention } = run[name];
+  const head = headOf(view, run[name]);
+  const kept = attention.before(step);
+  if (kept < 0) return emptySheet(keptFromWords(attention));
+  const lines = Array.from({ length: Math.min(TABLE_ROWS, kept + 1) }, (_, index) => ({
+    name: tokenWords(run, attention.steps[kept - index]),
+    stored: attention.stored(kept - index, layer, head),
+  }));
+  const { shown, ...table } = weightTable(run, attention, attention.steps[kept] + 1, lines);
+  const queries = `${lines.length} of ${plural(kept + 1, "query row")}, newest first`;
+  return { note: `Weights of head ${head + 1}: ${queries}; ${shown}.`, corner: "query", ...table };
 }
