@@ -347,6 +347,59 @@ test("behind the prompt its end is in view", () => {
   assert.deepEqual(tops(), [30, 0]);
 });
 
+test("each token is a button with a name, and each lane one tab stop, next to the current token", () => {
+  const page = show({ search: "?step=1" });
+  const chips = page.root.querySelectorAll(".chip");
+  assert.deepEqual(
+    chips.map(({ localName, type }) => `${localName} ${type}`),
+    Array(5).fill("button button"),
+  );
+  assert.deepEqual(
+    chips.slice(0, 3).map((chip) => chip.getAttribute("aria-label")),
+    ["token 1 Once", "token 2 ␣⏎", "token 3 🦊"],
+  );
+  const stops = ["Home", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"].map((key) => {
+    page.press(key);
+    page.frame();
+    return chips.flatMap(({ tabIndex }, pos) => (tabIndex === 0 ? pos : []));
+  });
+  assert.deepEqual(stops, [
+    [0, 3],
+    [1, 3],
+    [2, 3],
+    [2, 3],
+    [2, 3],
+  ]);
+});
+
+test("the focus goes along with the current token while it is on one, and stays out of it otherwise", () => {
+  const page = show({ search: "?step=1" });
+  const chips = page.root.querySelectorAll(".chip");
+  const go = (key) => {
+    page.press(key);
+    page.frame();
+    return page.document.activeElement;
+  };
+  assert.equal(go("ArrowRight"), undefined);
+  chips[1].focus();
+  assert.deepEqual(
+    ["ArrowRight", "End", "Home"].map((key) => chips.indexOf(go(key))),
+    [2, 3, 0],
+  );
+  const play = page.find("[data-action=play]");
+  play.focus();
+  assert.equal(go("End"), play);
+});
+
+test("another run leaves the focus on its current token", () => {
+  const page = show({ search: "?step=2" });
+  page.root.querySelectorAll(".chip")[1].focus();
+  page.player.load(prompted("golden.bin", "another"));
+  page.player.recolour();
+  page.frame();
+  assert.equal(page.document.activeElement, page.root.querySelectorAll(".chip")[0]);
+});
+
 /** A golden run under another prompt, or under that of the first one. */
 const prompted = (name, prompt = SAME.prompt) =>
   edited(name, (header) => {

@@ -68,6 +68,7 @@ class Element extends Node {
     },
   };
   box = { left: 0, top: 0, width: 0, height: 0 };
+  focusVisible = true;
   scrollTop = 0;
   offsetWidth = 0;
   offsetHeight = 0;
@@ -115,6 +116,7 @@ class Element extends Node {
 
   /** Whether this node answers a selector of tags, classes and attributes, each below the one before. */
   matches(selector) {
+    if (selector === ":focus-visible") return this.focusVisible;
     const parts = selector.split(" ");
     const [, tag, marks] = parts.at(-1).match(/^([\w*]*)(.*)$/);
     const own = [...marks.matchAll(/\.(\w+)|\[([\w-]+)(?:=([\w-]+))?\]/g)];
@@ -147,14 +149,30 @@ class Element extends Node {
   getBoundingClientRect() {
     return this.box;
   }
+
+  remove() {
+    if (this.parentElement)
+      this.parentElement.childNodes = this.parentElement.childNodes.filter((node) => node !== this);
+    this.parentElement = null;
+  }
+
+  scrollIntoView() {}
+
+  focus() {
+    document.activeElement?.dispatchEvent({ type: "focusout", target: this });
+    document.activeElement = this;
+    this.dispatchEvent({ type: "focusin", target: this });
+  }
 }
 
 const dataName = (name) => `data-${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 for (const [property, attribute] of [
   ["className", "class"],
+  ["id", "id"],
   ["title", "title"],
   ["scope", "scope"],
+  ["type", "type"],
 ]) {
   Object.defineProperty(Element.prototype, property, {
     get() {
@@ -165,6 +183,14 @@ for (const [property, attribute] of [
     },
   });
 }
+Object.defineProperty(Element.prototype, "tabIndex", {
+  get() {
+    return Number(this.getAttribute("tabindex") ?? -1);
+  },
+  set(tabIndex) {
+    this.setAttribute("tabindex", tabIndex);
+  },
+});
 Object.defineProperty(Element.prototype, "hidden", {
   get() {
     return this.attributes.has("hidden");
@@ -301,7 +327,11 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     drawn: (selector) => page.root.querySelector(selector).getContext("2d").calls,
     fire: (node, type, more = {}) => {
       const composedPath = () => pathOf(node);
-      node.dispatchEvent({ type, target: node, composedPath, preventDefault() {}, ...more });
+      const preventDefault = () => {
+        event.defaultPrevented = true;
+      };
+      const event = { type, target: node, composedPath, preventDefault, ...more };
+      node.dispatchEvent(event);
     },
     press: (key, more = {}) => page.fire(page.root, "keydown", { key, ...more }),
     frame: (ms = 16) => turn(page, "frames", ms),

@@ -197,8 +197,11 @@ test("one element is as wide on both sides, and a row at most five pixels high",
 });
 
 test("what lies under a point of the cache is told", () => {
-  const say = (run, name, step, x, y) =>
-    cache.cacheWords({ run, step, layer: 0 }, { surface: { width: 366 }, name }, x, y);
+  const say = (run, name, step, x, y) => {
+    const grid = cache.cacheGrid({ run, step, layer: 0 }, { surface: { width: 366 }, name });
+    const cell = grid.at(x, y);
+    return cell && grid.words(cell);
+  };
   // The eighth element of the second token: byte 7 (33 + 7) mod 256 = 24 of layer 0, from -1 to 1.5.
   assert.equal(
     say(SAME, "left", 2, 34 + 70, 5),

@@ -303,7 +303,7 @@ test("the token strip marks what was fed, what is now, and where the prompt ends
   assert.equal(chips[4].title, "token 5 · id 104 · generated, not fed any more");
   assert.deepEqual(
     page.root.querySelectorAll(".lane").map((lane) => lane.getAttribute("aria-label")),
-    ["3 tokens, given", "2 tokens, generated"].map((words) => `${words}; click one to go to its step`),
+    ["3 tokens, given", "2 tokens, generated"].map((words) => `${words}; choose one to go to its step`),
   );
   page.press("Home");
   page.frame();

@@ -2,12 +2,16 @@
 // what is said of a weight. It knows rows of weights; it does not know how a mechanism came by them.
 
 import { GUTTER, plotWidth } from "./canvas.js";
-import { quoted } from "./words.js";
+import { tokenWords } from "./narration.js";
+import { WINDOW } from "./table.js";
+import { probabilityText } from "./words.js";
 
 /** @import { Picture, Surface } from "./canvas.js" */
+/** @import { Cell, Grid } from "./cursor.js" */
 /** @import { Run, Side } from "./payload.js" */
 /** @import { AttentionRows, Stored } from "./rows.js" */
 /** @import { View } from "./stage.js" */
+/** @import { SheetRow } from "./table.js" */
 
 /**
  * The chosen head, where this side has it; its last one otherwise.
@@ -102,5 +106,56 @@ export function weightWords(run, rows, stored, [from, until], where) {
   const weight = stored[best] * rows.scale(1);
   const figure = rows.exact ? weight.toPrecision(9) : `≈ ${weight.toFixed(3)} (rounded)`;
   const pooled = to - from > 1 ? `, max of ${to - from} tokens` : "";
-  return `${where}\ntoken ${best + 1} ${quoted(run.tokens[best].text, 20)}\n${figure}${pooled}`;
+  return `${where}\ntoken ${tokenWords(run, best)}\n${figure}${pooled}`;
+}
+
+/**
+ * What a map of weights shows: `stored` are a row's weights, `where` names it, each row is `height` high.
+ * @param {Surface} surface
+ * @param {Run} run
+ * @param {AttentionRows} rows
+ * @param {{ height: number, stored: (row: number) => Stored, where: (row: number) => string }} map
+ * @returns {Pick<Grid, "columns" | "box" | "words" | "value">}
+ */
+export function weightCells(surface, run, rows, { height, stored, where }) {
+  const width = plotWidth(surface) / run.n_steps;
+  return {
+    columns: (row) => stored(row).length,
+    box: ({ row, column }) => ({ x: GUTTER + column * width, y: row * height, width, height }),
+    words: ({ row, column, until = column + 1 }) =>
+      weightWords(run, rows, stored(row), [column, until], where(row)),
+    value: ({ row, column }) => probabilityText(stored(row)[column] * rows.scale(1)),
+  };
+}
+
+/**
+ * The cell of a row under x, which covers all tokens that share its pixel.
+ * @type {(surface: Surface, nSteps: number, row: number, x: number) => Cell}
+ */
+export function weightCell(surface, nSteps, row, x) {
+  const [column, until] = tokensUnder(surface, nSteps, x);
+  return { row, column, until };
+}
+
+/**
+ * Weights as a table: a column a key, the last of them where there are too many; masked ones stay blank.
+ * @param {Run} run
+ * @param {AttentionRows} rows
+ * @param {number} keys
+ * @param {{ name: string, stored: Stored }[]} lines
+ * @returns {{ shown: string, columns: string[], rows: SheetRow[] }}
+ */
+export function weightTable(run, rows, keys, lines) {
+  const from = Math.max(0, keys - WINDOW);
+  const columns = Array.from({ length: keys - from }, (_, index) => tokenWords(run, from + index));
+  return {
+    shown: `keys ${from + 1} to ${keys} of ${keys}${rows.exact ? "" : ", rounded"}`,
+    columns,
+    rows: lines.map(({ name, stored }) => ({
+      name,
+      cells: columns.map((_, index) =>
+        from + index < stored.length ? probabilityText(stored[from + index] * rows.scale(1)) : "",
+      ),
+    })),
+  };
 }

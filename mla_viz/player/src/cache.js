@@ -13,15 +13,17 @@ import {
   write,
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { shortNames } from "./narration.js";
-import { bytesText, plural, quoted, signedText } from "./words.js";
+import { shortNames, tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
+import { bytesText, plural, signedText } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
+/** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { Cells, Segment } from "./layout.d.ts" */
 /** @import { Run, Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @import { Theme } from "./theme.js" */
-/** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null }} CacheMap */
 /** @typedef {{ caption: HTMLElement, aside: HTMLElement }} Captions */
 /** @typedef {{ elementWidth: number, rowHeight: number, plotHeight: number }} Scale in CSS pixels */
@@ -30,15 +32,29 @@ import { bytesText, plural, quoted, signedText } from "./words.js";
 const HEIGHT = 160;
 const TALLEST_ROW = 5;
 const BRACKET_HEIGHT = 34;
+const TABLE_CELLS = 4096;
 
-/** @type {(panel: HTMLElement, name: SideName, tooltip: Tooltip) => Part} */
-export function makeCacheView(panel, name, tooltip) {
+/**
+ * @param {HTMLElement} panel
+ * @param {SideName} name
+ * @param {Cursors} cursors
+ * @param {(step: number) => void} goTo
+ * @returns {Part}
+ */
+export function makeCacheView(panel, name, cursors, goTo) {
   const surface = makeSurface(find(panel, ".cache canvas", HTMLCanvasElement));
   /** @type {CacheMap} */
   const state = { name, surface, view: null };
   const captions = { caption: find(panel, ".cache .caption"), aside: find(panel, ".cache .aside") };
-  tooltip.attach(surface.canvas, (x, y) => state.view && cacheWords(state.view, state, x, y));
-  return { surface, paint: (view) => paintCache(state, captions, view) };
+  cursors.attach(surface.canvas, "map of values", () => state.view && cacheGrid(state.view, state, goTo));
+  const table = makeTable(find(panel, ".cache"), (view) => cacheSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintCache(state, captions, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -221,21 +237,78 @@ function captionCache(surface, { caption, aside }, { run, step, layer }, name) {
 }
 
 /**
- * What lies under the point (x, y): which token, which value, and how large.
- * @type {(view: View, map: CacheMap, x: number, y: number) => string | null}
+ * Which token's which value, and how large; choosing one goes to the step that cached it.
+ * @type {(view: View, map: Pick<CacheMap, "surface" | "name">, goTo: (step: number) => void) => Grid}
  */
-export function cacheWords({ run, step, layer }, { surface, name }, x, y) {
+export function cacheGrid({ run, step, layer }, { surface, name }, goTo) {
   const side = run[name];
-  const { elementWidth, rowHeight } = cacheScale(run, plotWidth(surface));
-  const pos = Math.floor(y / rowHeight);
-  const index = Math.floor((x - GUTTER) / elementWidth);
-  if (pos < 0 || pos > step || index < 0 || index >= side.cache_elems) return null;
+  const { elementWidth: width, rowHeight: height } = cacheScale(run, plotWidth(surface));
+  return {
+    rows: step + 1,
+    columns: () => side.cache_elems,
+    start: { row: step, column: 0 },
+    box: ({ row, column }) => ({ x: GUTTER + column * width, y: row * height, width, height }),
+    at: (x, y) => {
+      const [row, column] = [Math.floor(y / height), Math.floor((x - GUTTER) / width)];
+      return row < 0 || row > step ? null : { row, column };
+    },
+    words: ({ row, column }) =>
+      column < 0 || column >= side.cache_elems ? null : cacheWords(run, side, layer, row, column),
+    value: ({ row, column }) => signedText(cellValue(side, layer, row, column).value),
+    choose: ({ row }) => goTo(row),
+  };
+}
+
+/** @type {(run: Run, side: Side, layer: number, pos: number, index: number) => string} */
+function cacheWords(run, side, layer, pos, index) {
   const { value, low, high } = cellValue(side, layer, pos, index);
   const kept = isReduced(side) ? "pooled, one byte" : "one byte";
   return (
-    `token ${pos + 1} ${quoted(run.tokens[pos].text, 20)}\n${elementWords(side.segments, index)}\n` +
+    `token ${tokenWords(run, pos)}\n${elementWords(side.segments, index)}\n` +
     `≈ ${signedText(value)} (${kept}, range ${signedText(low)} … ${signedText(high)})`
   );
+}
+
+/**
+ * The row that this step cached, a line of the table for each stretch of it.
+ * @type {(view: View, name: SideName) => Sheet}
+ */
+function cacheSheet({ run, step, layer }, name) {
+  const side = run[name];
+  if (!side.cache_elems) return emptySheet("Nothing is cached.");
+  const all = stretchesOf(side.segments);
+  const widest = Math.max(...all.map(({ elems }) => elems));
+  const shown = all.slice(0, Math.max(1, Math.floor(TABLE_CELLS / widest)));
+  const rows = shown.map(({ label, from, elems }) => ({
+    name: label,
+    cells: Array.from({ length: elems }, (_, index) =>
+      signedText(cellValue(side, layer, step, from + index).value),
+    ),
+  }));
+  const count = shown.reduce((sum, { elems }) => sum + elems, 0);
+  const rounded = isReduced(side) ? "pooled, one byte each" : "one byte each";
+  return {
+    note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${rounded}.`,
+    corner: "value",
+    columns: Array.from({ length: widest }, (_, index) => String(index + 1)),
+    rows,
+  };
+}
+
+/**
+ * The parts of each segment, or the segment itself where it has none, with the place of their first element.
+ * @type {(segments: Segment[]) => { label: string, from: number, elems: number }[]}
+ */
+function stretchesOf(segments) {
+  let from = 0;
+  return segments
+    .flatMap(({ label, elems, parts }) =>
+      parts.length ? parts.map((part) => ({ ...part, label: `${label}, ${part.label}` })) : { label, elems },
+    )
+    .map(({ label, elems }) => {
+      from += elems;
+      return { label, from: from - elems, elems };
+    });
 }
 
 /**

@@ -3,15 +3,18 @@
 
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { shortNames, sizedNames } from "./narration.js";
+import { shortNames, sizedNames, tokenWords } from "./narration.js";
 import { SIDES } from "./payload.js";
+import { makeTable, WINDOW } from "./table.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
+/** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { Baseline } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @import { Theme } from "./theme.js" */
 /** @typedef {{ surface: Surface, log: boolean, view: View | null }} Chart */
 /**
@@ -37,11 +40,12 @@ import { bytesText, plural } from "./words.js";
 const HEIGHT = 236;
 const MARGIN = { left: 64, right: 104, top: 10, bottom: 40 };
 
-/** @type {(card: HTMLElement) => Part} */
-export function makeChart(card) {
+/** @type {(card: HTMLElement, cursors: Cursors, goTo: (step: number) => void) => Part} */
+export function makeChart(card, cursors, goTo) {
   const surface = makeSurface(find(card, "canvas", HTMLCanvasElement));
   /** @type {Chart} */
   const state = { surface, log: false, view: null };
+  cursors.attach(surface.canvas, "chart", () => state.view && chartGrid(state, state.view, goTo));
   const toggle = find(card, "[data-action=scale]");
   toggle.addEventListener("click", () => {
     state.log = !state.log;
@@ -49,7 +53,14 @@ export function makeChart(card) {
     setText(toggle, state.log ? "log scale" : "linear scale");
     if (state.view) paintChart(state, state.view);
   });
-  return { surface, paint: (view) => paintChart(state, view) };
+  const table = makeTable(card, chartSheet);
+  return {
+    surface,
+    paint: (view) => {
+      paintChart(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /** @type {(state: Chart, view: View) => void} */
@@ -176,6 +187,33 @@ function traceSeries(context, line, axes, last, lineWidth) {
   context.stroke();
 }
 
+/**
+ * A cell a token, which tells every line's bytes there; choosing one goes to its step.
+ * @type {(chart: Chart, view: View, goTo: (step: number) => void) => Grid}
+ */
+function chartGrid({ surface, log }, { run, step, theme }, goTo) {
+  const series = chartSeries(run, theme);
+  const axes = chartAxes(series, run.n_steps, surface.width, log);
+  const apart = axes.width / Math.max(1, run.n_steps - 1);
+  return {
+    rows: 1,
+    columns: () => run.n_steps,
+    start: { row: 0, column: step },
+    box: ({ column }) => {
+      const [width, height] = [Math.min(apart, 12), axes.height];
+      return { x: axes.x(column) - width / 2, y: MARGIN.top, width, height };
+    },
+    at: (x) => ({ row: 0, column: Math.round((x - axes.x(0)) / apart) }),
+    words: ({ column }) => {
+      if (column < 0 || column >= run.n_steps) return null;
+      const lines = ownFirst(series).map(({ label, at }) => `${label} ${bytesText(at(column))}`);
+      return [`token ${tokenWords(run, column)}`, ...lines].join("\n");
+    },
+    value: ({ column }) => SIDES.map((name) => bytesText(run[name].cache_bytes.at(column))).join(" and "),
+    choose: ({ column }) => goTo(column),
+  };
+}
+
 /** @type {(context: Context, theme: Theme, axes: Axes, series: Line[], step: number) => void} */
 function drawNow(context, theme, axes, series, step) {
   const x = axes.x(step);
@@ -217,4 +255,23 @@ function labelSeries(context, theme, axes, series, nSteps) {
     context.stroke();
     write(context, theme, line.label, x + 17, y, { size: 11.5, colour: line.text, bold: line.thick });
   });
+}
+
+/** @type {(series: Line[]) => Line[]} */
+function ownFirst(series) {
+  return [...series.filter(({ thick }) => thick), ...series.filter(({ thick }) => !thick)];
+}
+
+/**
+ * Every line's bytes after this token and those before it, newest first.
+ * @type {(view: View) => Sheet}
+ */
+function chartSheet({ run, step, theme }) {
+  const series = ownFirst(chartSeries(run, theme));
+  const rows = Array.from({ length: Math.min(WINDOW, step + 1) }, (_, index) => ({
+    name: tokenWords(run, step - index),
+    cells: series.map(({ at }) => bytesText(at(step - index))),
+  }));
+  const note = `Bytes after each token: ${rows.length} of ${plural(step + 1, "token")}, newest first.`;
+  return { note, corner: "token", columns: series.map(({ label }) => label), rows };
 }

@@ -8,8 +8,9 @@ import {
   keptFromWords,
   peakOf,
   poolRow,
-  tokensUnder,
-  weightWords,
+  weightCell,
+  weightCells,
+  weightTable,
   writeRow,
 } from "./attention.js";
 import {
@@ -24,12 +25,15 @@ import {
   write,
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
+import { tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
+/** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
-/** @import { Tooltip } from "./tooltip.js" */
+/** @import { Sheet } from "./table.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Heads */
 
 const LABEL_HEIGHT = 18;
@@ -37,20 +41,27 @@ const LABEL_HEIGHT = 18;
 /**
  * @param {HTMLElement} panel
  * @param {SideName} name
- * @param {Tooltip} tooltip
+ * @param {Cursors} cursors
  * @param {(head: number) => void} chooseHead
  * @returns {Part}
  */
-export function makeHeadsView(panel, name, tooltip, chooseHead) {
+export function makeHeadsView(panel, name, cursors, chooseHead) {
   const surface = makeSurface(find(panel, ".heads canvas", HTMLCanvasElement));
   /** @type {Heads} */
   const state = { name, surface, view: null, caption: find(panel, ".heads .caption") };
-  tooltip.attach(surface.canvas, (x, y) => state.view && headsWords(state.view, state, x, y));
-  surface.canvas.addEventListener("click", (event) => {
-    const head = state.view ? headAt(state.view.run[name], event.offsetY) : -1;
-    if (head >= 0) chooseHead(head);
-  });
-  return { surface, paint: (view) => paintHeads(state, view) };
+  cursors.attach(
+    surface.canvas,
+    "map of weights",
+    () => state.view && headsGrid(state.view, state, chooseHead),
+  );
+  const table = makeTable(find(panel, ".heads"), (view) => headsSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintHeads(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -173,18 +184,42 @@ function attentionNotes(surface, { run, step }, { attention }, row) {
 function peakWords(view, side, row) {
   const stored = side.attention.stored(row, view.layer, headOf(view, side));
   const best = peakOf(stored, 0, stored.length);
-  return `token ${best + 1} ${quoted(view.run.tokens[best].text, 20)}`;
+  return `token ${tokenWords(view.run, best)}`;
 }
 
 /**
- * What lies under the point (x, y): which head looks at which token, and how much.
- * @type {(view: View, heads: Heads, x: number, y: number) => string | null}
+ * Which head looks at which token, and how much; nothing where no weights were kept.
+ * @type {(view: View, heads: Heads, chooseHead: (head: number) => void) => Grid | null}
  */
-function headsWords({ run, step, layer }, { surface, name }, x, y) {
+function headsGrid(view, { surface, name }, chooseHead) {
+  const { run, step, layer } = view;
   const side = run[name];
-  const row = side.attention.before(step);
-  const head = headAt(side, y);
-  if (row < 0 || head < 0) return null;
-  const stored = side.attention.stored(row, layer, head);
-  return weightWords(run, side.attention, stored, tokensUnder(surface, run.n_steps, x), `head ${head + 1}`);
+  const { attention, n_heads: nHeads } = side;
+  const kept = attention.before(step);
+  if (kept < 0) return null;
+  return {
+    rows: nHeads,
+    start: { row: headOf(view, side), column: attention.steps[kept] },
+    at: (x, y) => (headAt(side, y) < 0 ? null : weightCell(surface, run.n_steps, headAt(side, y), x)),
+    choose: ({ row }) => chooseHead(row),
+    ...weightCells(surface, run, attention, {
+      height: headHeight(nHeads),
+      stored: (head) => attention.stored(kept, layer, head),
+      where: (head) => `head ${head + 1}`,
+    }),
+  };
+}
+
+/** @type {(view: View, name: SideName) => Sheet} */
+function headsSheet({ run, step, layer }, name) {
+  const { attention, n_heads: nHeads } = run[name];
+  const kept = attention.before(step);
+  if (kept < 0) return emptySheet(keptFromWords(attention));
+  const query = attention.steps[kept];
+  const lines = Array.from({ length: nHeads }, (_, head) => ({
+    name: String(head + 1),
+    stored: attention.stored(kept, layer, head),
+  }));
+  const { shown, ...table } = weightTable(run, attention, query + 1, lines);
+  return { note: `Weights of query ${tokenWords(run, query)}: ${shown}.`, corner: "head", ...table };
 }

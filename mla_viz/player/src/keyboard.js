@@ -12,12 +12,12 @@ const ACTIONS = {
 };
 
 /**
- * Call the action that a key pressed anywhere under `root` asks for.
+ * Call the action that a key pressed anywhere under `root` asks for, where nothing inside has taken it.
  * @type {(root: HTMLElement, actions: Record<Action, () => void>) => void}
  */
 export function listenToKeys(root, actions) {
   root.addEventListener("keydown", (event) => {
-    const action = keyAction(event);
+    const action = event.defaultPrevented ? undefined : keyAction(event);
     if (!action) return;
     event.preventDefault();
     actions[action]();
@@ -25,12 +25,13 @@ export function listenToKeys(root, actions) {
 }
 
 /**
- * The action of a key: none with a modifier, none in a menu, and space belongs to a button itself.
+ * The action of a key: none with a modifier, none in a menu, space belongs to a button itself, and what
+ * scrolls a table to that table.
  * @type {(event: KeyboardEvent) => Action | undefined}
  */
 export function keyAction({ key, ctrlKey, metaKey, altKey, target }) {
   const within = (/** @type {string} */ tag) => target instanceof Element && target.closest(tag);
   if (ctrlKey || metaKey || altKey || within("select")) return undefined;
-  if (key === " " && within("button")) return undefined;
+  if (within(key === " " ? "button" : ".scroller")) return undefined;
   return ACTIONS[key];
 }

@@ -37,6 +37,14 @@ export function stepWords(run, step) {
 }
 
 /**
+ * A token by its place, which counts from one, and its text: "12 ␣who".
+ * @type {(run: Pick<Run, "tokens">, pos: number) => string}
+ */
+export function tokenWords({ tokens }, pos) {
+  return `${pos + 1} ${quoted(tokens[pos].text, 20)}`;
+}
+
+/**
  * One sentence for each thing that happened in this step.
  * @type {(run: Run, step: number) => string}
  */

@@ -57,7 +57,7 @@ export function mount(root) {
     bytes: null,
     clock: 0,
     address: makeAddressWriter(state),
-    stage: makeStage(root, state, { goTo: (step) => goTo(player, step), choose: chooseThis }),
+    stage: makeStage(root, state, { goTo: stop, choose: chooseThis }),
     transport: makeTransport(root, actions),
     chooser: makeChooser(root, chooseThis),
   };

@@ -4,6 +4,7 @@
 import { makeBadge } from "./badge.js";
 import { makeCacheView } from "./cache.js";
 import { makeCandidates } from "./candidates.js";
+import { makeCursors } from "./cursor.js";
 import { find, frameOf, setText } from "./dom.js";
 import { makeChart } from "./growth.js";
 import { makeHeader } from "./header.js";
@@ -17,11 +18,13 @@ import { makeTooltip } from "./tooltip.js";
 import { makeTriangleView } from "./triangle.js";
 
 /** @import { Surface } from "./canvas.js" */
+/** @import { Cursors } from "./cursor.js" */
 /** @import { Run } from "./payload.js" */
 /** @import { Choose, Loaded, State } from "./player.js" */
 /** @import { Theme } from "./theme.js" */
 /** @import { Tooltip } from "./tooltip.js" */
 /** @typedef {Loaded & { theme: Theme }} View */
+/** @typedef {{ strip: Part, cursors: Cursors, goTo: (step: number) => void, choose: Choose }} Shared */
 /**
  * @typedef {object} Part
  * @property {(view: View) => void} paint
@@ -37,6 +40,7 @@ import { makeTriangleView } from "./triangle.js";
  * @property {Part & { keepInView: () => void }} strip
  * @property {Part[]} views
  * @property {Tooltip} tooltip
+ * @property {Cursors} cursors
  * @property {HTMLElement} seen
  * @property {HTMLElement} spoken
  * @property {Theme | null} theme
@@ -59,13 +63,15 @@ const REST_MS = 120;
 export function makeStage(root, state, { goTo, choose }) {
   const strip = makeTokenStrip(find(root, ".tokens"), goTo);
   const tooltip = makeTooltip(find(root, ".tooltip"));
+  const cursors = makeCursors({ tooltip, spoken: find(root, ".told"), help: find(root, ".keys").id });
   /** @type {Stage} */
   const stage = {
     root,
     state,
     strip,
-    views: makeViews(root, { strip, tooltip, choose }),
+    views: makeViews(root, { strip, cursors, goTo, choose }),
     tooltip,
+    cursors,
     seen: find(root, ".narration .seen"),
     spoken: find(root, ".narration .spoken"),
     theme: null,
@@ -86,6 +92,7 @@ export function makeStage(root, state, { goTo, choose }) {
       cancelAnimationFrame(stage.frame);
       clearTimeout(stage.rest);
       tooltip.destroy();
+      cursors.destroy();
       stopWatching();
     },
   };
@@ -93,19 +100,19 @@ export function makeStage(root, state, { goTo, choose }) {
 
 /**
  * Canvases before words: a canvas that sets its font waits for the styles that words have changed.
- * @type {(root: HTMLElement, shared: { strip: Part, tooltip: Tooltip, choose: Choose }) => Part[]}
+ * @type {(root: HTMLElement, shared: Shared) => Part[]}
  */
-function makeViews(root, { strip, tooltip, choose }) {
+function makeViews(root, { strip, cursors, goTo, choose }) {
   const template = find(root, "template", HTMLTemplateElement);
-  const drawn = [makeChart(find(root, ".growth"))];
+  const drawn = [makeChart(find(root, ".growth"), cursors, goTo)];
   const written = [makeBadge(find(root, ".badge")), makeCandidates(find(root, ".next")), strip];
   for (const name of SIDES) {
     const panel = find(root, `.panel.${name}`);
     panel.append(template.content.cloneNode(true));
     drawn.push(
-      makeCacheView(panel, name, tooltip),
-      makeHeadsView(panel, name, tooltip, (head) => choose({ head })),
-      makeTriangleView(panel, name, tooltip),
+      makeCacheView(panel, name, cursors, goTo),
+      makeHeadsView(panel, name, cursors, (head) => choose({ head })),
+      makeTriangleView(panel, name, cursors, goTo),
     );
     written.push(makeHeader(panel, name), makeLedger(panel, name));
   }
@@ -131,6 +138,7 @@ function paint(stage) {
   clearTimeout(stage.rest);
   stage.rest = setTimeout(() => paintAway(stage), REST_MS);
   narrateStep(stage, run);
+  stage.cursors.refresh();
   stage.tooltip.refresh();
   stage.strip.keepInView();
   const detail = { step: state.step, ms: performance.now() - stage.asked };
@@ -214,13 +222,13 @@ function watchPage(stage) {
 }
 
 /**
- * Mark the views that are out of sight: those with a canvas or a place of their own.
+ * Mark the views that are out of sight: those with a plot or a place of their own.
  * @type {(stage: Stage) => IntersectionObserver}
  */
 function watchSight(stage) {
   const placed = new Map();
   for (const one of stage.views) {
-    const place = one.place ?? one.surface?.canvas;
+    const place = one.place ?? (one.surface && frameOf(one.surface.canvas));
     if (place) placed.set(place, one);
   }
   const sight = new IntersectionObserver((entries) => {

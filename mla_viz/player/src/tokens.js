@@ -1,13 +1,23 @@
-// The token strip: every token as a chip, prompt and generated in a lane each, the current one kept in view.
+// The token strip: every token as a button, prompt and generated in a lane each, the current one kept in view.
+// A lane is one tab stop: keys step as they do everywhere, and the focus goes along.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
 import { element, findAll, setAttribute } from "./dom.js";
+import { tokenWords } from "./narration.js";
 import { plural, shortened, visibleText } from "./words.js";
 
 /** @import { Token } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
 /** @import { Part } from "./stage.js" */
-/** @typedef {{ lanes: HTMLElement[], chips: HTMLElement[], promptLength: number, step: number }} Strip */
+/**
+ * @typedef {object} Strip
+ * @property {HTMLElement[]} lanes
+ * @property {HTMLElement[]} chips
+ * @property {number} promptLength
+ * @property {number} step
+ * @property {HTMLElement[]} stops the chip of each lane that the tab key reaches
+ * @property {boolean} focused whether a chip has the focus
+ */
 
 const CHIP_LENGTH = 32;
 const CHUNK = 64;
@@ -16,10 +26,23 @@ const UNCHUNKED = 256;
 /** @type {(strip: HTMLElement, goTo: (step: number) => void) => Part & { keepInView: () => void }} */
 export function makeTokenStrip(strip, goTo) {
   /** @type {Strip} */
-  const state = { lanes: findAll(strip, ".lane"), chips: [], promptLength: 0, step: -1 };
+  const state = {
+    lanes: findAll(strip, ".lane"),
+    chips: [],
+    promptLength: 0,
+    step: -1,
+    stops: [],
+    focused: false,
+  };
   strip.addEventListener("click", ({ target }) => {
     const token = target instanceof Element && target.closest("[data-token]")?.getAttribute("data-token");
     if (token) goTo(Number(token) - 1);
+  });
+  strip.addEventListener("focusin", () => {
+    state.focused = true;
+  });
+  strip.addEventListener("focusout", () => {
+    state.focused = false;
   });
   return {
     load: (run) => loadChips(state, run),
@@ -30,16 +53,17 @@ export function makeTokenStrip(strip, goTo) {
 
 /** @type {(state: Strip, run: Run) => void} */
 function loadChips(state, run) {
+  const { focused } = state;
   const chips = run.tokens.map((token) => makeChip(run, token));
-  Object.assign(state, { chips, promptLength: run.prompt_len, step: -1 });
   const parts = [chips.slice(0, run.prompt_len), chips.slice(run.prompt_len)];
   state.lanes.forEach((lane, index) => {
     const nodes = parts[index];
     lane.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
     lane.scrollTop = 0;
     const words = `${plural(nodes.length, "token")}, ${["given", "generated"][index]}`;
-    setAttribute(lane, "aria-label", `${words}; click one to go to its step`);
+    setAttribute(lane, "aria-label", `${words}; choose one to go to its step`);
   });
+  Object.assign(state, { chips, promptLength: run.prompt_len, step: -1, stops: [], focused });
 }
 
 /**
@@ -57,10 +81,13 @@ function chunked(nodes) {
 /** @type {(run: Run, token: Token) => HTMLElement} */
 function makeChip(run, { id, text, pos, source }) {
   const whole = visibleText(text);
-  const chip = element("span", `chip ${source}`, shortened(whole, CHIP_LENGTH));
+  const chip = element("button", `chip ${source}`, shortened(whole, CHIP_LENGTH));
+  chip.type = "button";
+  chip.tabIndex = -1;
   chip.dataset.token = String(pos + 1);
   const fed = pos < run.n_steps ? "" : ", not fed any more";
   const cut = whole.length > CHIP_LENGTH ? ` · ${whole}` : "";
+  chip.setAttribute("aria-label", `token ${tokenWords(run, pos)}`);
   chip.title = `token ${pos + 1} · id ${id} · ${source}${fed}${cut}`;
   return chip;
 }
@@ -75,6 +102,21 @@ function paintChips(state, step) {
   state.chips[state.step]?.removeAttribute("aria-current");
   state.chips[step].setAttribute("aria-current", "step");
   state.step = step;
+  moveStops(state, step);
+  if (state.focused) state.chips[step].focus({ preventScroll: true });
+}
+
+/**
+ * One chip of each lane: the current one, or the one next to it.
+ * @type {(state: Strip, step: number) => void}
+ */
+function moveStops(state, step) {
+  const { chips, promptLength } = state;
+  for (const chip of state.stops) chip.tabIndex = -1;
+  state.stops = [Math.min(step, promptLength - 1), Math.max(step, promptLength)].flatMap(
+    (pos) => chips[pos] ?? [],
+  );
+  for (const chip of state.stops) chip.tabIndex = 0;
 }
 
 /**

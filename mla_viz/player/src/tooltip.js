@@ -1,13 +1,16 @@
-// The tooltip: one box beside the point of a canvas that a mouse is over or a finger has tapped.
-// It knows places; what is said of a point it asks the canvas's own part, anew at every painting.
+// The tooltip: one box beside the point of a canvas that a mouse is over, a finger has tapped or a key has
+// gone to. It knows places; what is said of a point it asks the canvas's own part, anew at every painting.
 
 import { frameOf, setText } from "./dom.js";
 
 /** @typedef {{ x: number, y: number }} Point */
 /** @typedef {{ width: number, height: number }} Size */
 /** @typedef {(x: number, y: number) => string | null} Describe */
+/** @typedef {{ describe: Describe, choose: (x: number, y: number) => void }} Pointed */
 /** @typedef {{ canvas: HTMLElement, describe: Describe } & Point} Asked a point that the box stands beside */
 /** @typedef {ReturnType<typeof makeTooltip>} Tooltip */
+
+const FINGER = 12;
 
 /**
  * A finger's tap keeps the box until the next one elsewhere; a mouse takes it along.
@@ -26,38 +29,71 @@ export function makeTooltip(box) {
     setText(box, words);
     box.hidden = false;
   };
+  const show = (/** @type {Asked} */ one, /** @type {Point} */ client) => {
+    asked = one;
+    tell();
+    if (asked) place(box, client);
+  };
   const elsewhere = (/** @type {Event} */ event) => {
     if (asked && !event.composedPath().includes(asked.canvas)) hide();
   };
   document.addEventListener("pointerdown", elsewhere);
   return {
-    /** @type {(canvas: HTMLElement, describe: Describe) => void} */
-    attach: (canvas, describe) => {
-      const show = (/** @type {MouseEvent} */ event) => {
-        asked = { canvas, describe, x: event.offsetX, y: event.offsetY };
-        tell();
-        if (asked) place(box, event);
+    /**
+     * Tell what lies under the pointer; a click chooses it, and so does a finger's second tap on what is told.
+     * @type {(canvas: HTMLElement, pointed: Pointed) => void}
+     */
+    attach: (canvas, { describe, choose }) => {
+      const follow = (/** @type {MouseEvent} */ event) => {
+        const { offsetX: x, offsetY: y, clientX, clientY } = event;
+        show({ canvas, describe, x, y }, { x: clientX, y: clientY });
       };
-      canvas.addEventListener("click", show);
-      canvas.addEventListener("pointermove", (event) => !isFinger(event) && show(event));
+      canvas.addEventListener("click", (event) => {
+        const told = asked?.canvas === canvas && isNear(asked, event) ? asked : null;
+        const finger = isFinger(event);
+        if (!finger || !told) follow(event);
+        if (!finger) choose(event.offsetX, event.offsetY);
+        else if (told) choose(told.x, told.y);
+      });
+      canvas.addEventListener("pointermove", (event) => !isFinger(event) && follow(event));
       canvas.addEventListener("pointerleave", (event) => !isFinger(event) && hide());
+    },
+    /**
+     * Stand beside a point of a canvas without a pointer, until it is dropped.
+     * @type {(canvas: HTMLElement, describe: Describe, point: Point) => void}
+     */
+    hold: (canvas, describe, { x, y }) => {
+      const { left, top } = canvas.getBoundingClientRect();
+      show({ canvas, describe, x, y }, { x: left + x, y: top + y });
+    },
+    /** @type {(canvas: HTMLElement) => void} */
+    drop: (canvas) => {
+      if (asked?.canvas === canvas) hide();
     },
     refresh: () => asked && tell(),
     destroy: () => document.removeEventListener("pointerdown", elsewhere),
   };
 }
 
-/** @type {(event: PointerEvent) => boolean} */
-function isFinger({ pointerType }) {
-  return pointerType === "touch";
+/** @type {(event: MouseEvent) => boolean} */
+function isFinger(event) {
+  return "pointerType" in event && event.pointerType === "touch";
 }
 
-/** @type {(tooltip: HTMLElement, event: MouseEvent) => void} */
-function place(tooltip, { clientX, clientY }) {
+/**
+ * Whether a finger that means a point may have touched another.
+ * @type {(asked: Point, event: MouseEvent) => boolean}
+ */
+function isNear({ x, y }, { offsetX, offsetY }) {
+  return Math.hypot(offsetX - x, offsetY - y) <= FINGER;
+}
+
+/** @type {(tooltip: HTMLElement, client: Point) => void} */
+function place(tooltip, client) {
   const frame = frameOf(tooltip).getBoundingClientRect();
   const { offsetWidth: width, offsetHeight: height } = tooltip;
-  const pointer = { x: clientX - frame.left, y: clientY - frame.top };
-  const below = window.innerHeight - clientY;
+  const pointer = { x: client.x - frame.left, y: client.y - frame.top };
+  const below = window.innerHeight - client.y;
   const [left, top] = tooltipPlace(pointer, { width, height }, { width: frame.width, below });
   tooltip.style.transform = `translate(${left}px, ${top}px)`;
 }

@@ -7,8 +7,9 @@ import {
   isPooled,
   keptFromWords,
   poolRow,
-  tokensUnder,
-  weightWords,
+  weightCell,
+  weightCells,
+  weightTable,
   writeRow,
 } from "./attention.js";
 import {
@@ -22,24 +23,41 @@ import {
   write,
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
-import { plural, quoted } from "./words.js";
+import { tokenWords } from "./narration.js";
+import { emptySheet, makeTable } from "./table.js";
+import { plural } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
+/** @import { Cursors, Grid } from "./cursor.js" */
 /** @import { SideName } from "./payload.js" */
 /** @import { AttentionRows } from "./rows.js" */
 /** @import { Part, View } from "./stage.js" */
-/** @import { Tooltip } from "./tooltip.js" */
+/** @import { Sheet } from "./table.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null, caption: HTMLElement }} Triangle */
 
 const HEIGHT = 230;
+const TABLE_ROWS = 16;
 
-/** @type {(panel: HTMLElement, name: SideName, tooltip: Tooltip) => Part} */
-export function makeTriangleView(panel, name, tooltip) {
+/**
+ * @param {HTMLElement} panel
+ * @param {SideName} name
+ * @param {Cursors} cursors
+ * @param {(step: number) => void} goTo
+ * @returns {Part}
+ */
+export function makeTriangleView(panel, name, cursors, goTo) {
   const surface = makeSurface(find(panel, ".triangle canvas", HTMLCanvasElement));
   /** @type {Triangle} */
   const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
-  tooltip.attach(surface.canvas, (x, y) => state.view && triangleWords(state.view, state, x, y));
-  return { surface, paint: (view) => paintTriangle(state, view) };
+  cursors.attach(surface.canvas, "map of weights", () => state.view && triangleGrid(state.view, state, goTo));
+  const table = makeTable(find(panel, ".triangle"), (view) => triangleSheet(view, name));
+  return {
+    surface,
+    paint: (view) => {
+      paintTriangle(state, view);
+      table.paint(view);
+    },
+  };
 }
 
 /**
@@ -127,18 +145,46 @@ function captionTriangle({ surface, name, caption }, view, row) {
 }
 
 /**
- * What lies under the point (x, y): which query looks at which token, and how much.
- * @type {(view: View, triangle: Triangle, x: number, y: number) => string | null}
+ * Which query looks at which token, and how much; choosing one goes to its step.
+ * @type {(view: View, triangle: Triangle, goTo: (step: number) => void) => Grid}
  */
-function triangleWords(view, { surface, name }, x, y) {
+function triangleGrid(view, { surface, name }, goTo) {
   const { run, step, layer } = view;
-  const side = run[name];
-  const { attention } = side;
-  const row = Math.floor((y * attention.steps.length) / HEIGHT);
-  if (row < 0 || row > attention.before(step)) return null;
-  const head = headOf(view, side);
-  const query = attention.steps[row];
-  const where = `head ${head + 1}, query ${query + 1} ${quoted(run.tokens[query].text, 20)}`;
-  const tokens = tokensUnder(surface, run.n_steps, x);
-  return weightWords(run, attention, attention.stored(row, layer, head), tokens, where);
+  const { attention } = run[name];
+  const head = headOf(view, run[name]);
+  const last = attention.before(step);
+  const height = HEIGHT / attention.steps.length;
+  return {
+    rows: last + 1,
+    start: { row: last, column: attention.steps[last] },
+    at: (x, y) => {
+      const row = Math.floor(y / height);
+      return row < 0 || row > last ? null : weightCell(surface, run.n_steps, row, x);
+    },
+    choose: ({ row }) => goTo(attention.steps[row]),
+    ...weightCells(surface, run, attention, {
+      height,
+      stored: (row) => attention.stored(row, layer, head),
+      where: (row) => `head ${head + 1}, query ${tokenWords(run, attention.steps[row])}`,
+    }),
+  };
+}
+
+/**
+ * The current query and those before it, newest first.
+ * @type {(view: View, name: SideName) => Sheet}
+ */
+function triangleSheet(view, name) {
+  const { run, step, layer } = view;
+  const { attention } = run[name];
+  const head = headOf(view, run[name]);
+  const kept = attention.before(step);
+  if (kept < 0) return emptySheet(keptFromWords(attention));
+  const lines = Array.from({ length: Math.min(TABLE_ROWS, kept + 1) }, (_, index) => ({
+    name: tokenWords(run, attention.steps[kept - index]),
+    stored: attention.stored(kept - index, layer, head),
+  }));
+  const { shown, ...table } = weightTable(run, attention, attention.steps[kept] + 1, lines);
+  const queries = `${lines.length} of ${plural(kept + 1, "query row")}, newest first`;
+  return { note: `Weights of head ${head + 1}: ${queries}; ${shown}.`, corner: "query", ...table };
 }
