@@ -4,10 +4,11 @@
 // from the URL, and since a step means nothing under another prompt.
 
 /** @import { State } from "./player.js" */
-/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string }} Place */
+/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string, phase?: number }} Place */
 
 const PAUSE_MS = 260;
 const MEMORY = "mla-viz-place";
+const OWN = ["step", "layer", "head", "speed", "phase"];
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
 /**
@@ -32,6 +33,7 @@ export function readAddress(prompt) {
     layer: index("layer"),
     head: index("head"),
     speedName: SPEEDS.includes(speed) ? speed : "1",
+    phase: index("phase"),
   };
 }
 
@@ -57,13 +59,14 @@ function remember(words) {
 }
 
 /** @type {(state: State) => void} */
-function writeAddress({ run, step, layer, head, speedName }) {
-  const values = { step: step + 1, layer: layer + 1, head: head + 1, speed: speedName };
+function writeAddress({ run, step, layer, head, speedName, inside, at }) {
+  const phase = inside ? { phase: Math.max(1, Math.ceil(at)) } : {};
+  const values = { step: step + 1, layer: layer + 1, head: head + 1, speed: speedName, ...phase };
   const { search, pathname, hash } = window.location;
   const others = search
     .slice(1)
     .split("&")
-    .filter((pair) => pair && !(pair.split("=")[0] in values));
+    .filter((pair) => pair && !OWN.includes(pair.split("=")[0]));
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
   remember([...own, `prompt=${run?.prompt}`].join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;

@@ -1,6 +1,6 @@
 // The keys: which of them asks for what, and where they belong to a control instead.
 
-/** @typedef {"back" | "forward" | "play" | "first" | "last"} Action */
+/** @typedef {"back" | "forward" | "play" | "first" | "last" | "phaseBack" | "phaseOn"} Action */
 
 /** @type {Record<string, Action>} */
 const ACTIONS = {
@@ -9,6 +9,8 @@ const ACTIONS = {
   " ": "play",
   Home: "first",
   End: "last",
+  "[": "phaseBack",
+  "]": "phaseOn",
 };
 
 /**

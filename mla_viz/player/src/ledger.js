@@ -2,10 +2,12 @@
 // measured. It knows the numbers of one layer and step; it does not know how to change either.
 
 import { element, find, findAll, setText } from "./dom.js";
+import { PHASES, phaseAt } from "./phases.js";
 import { bytesText, countText, timeText } from "./words.js";
 
 /** @import { Operation, Product } from "./layout.d.ts" */
 /** @import { Side, SideName } from "./payload.js" */
+/** @import { Choose } from "./player.js" */
 /** @import { Part, View } from "./stage.js" */
 /** @typedef {{ flops: number, read: number, written: number }} Counts */
 /** @typedef {{ row: HTMLElement, shapes: HTMLElement, counts: HTMLElement[], operation: Operation }} Row */
@@ -19,8 +21,8 @@ import { bytesText, countText, timeText } from "./words.js";
  * @property {Row[]} rows
  */
 
-/** @type {(panel: HTMLElement, name: SideName) => Part} */
-export function makeLedger(panel, name) {
+/** @type {(panel: HTMLElement, name: SideName, choose: Choose) => Part} */
+export function makeLedger(panel, name, choose) {
   const place = find(panel, ".ledger");
   const parts = {
     caption: find(place, ".caption"),
@@ -32,20 +34,23 @@ export function makeLedger(panel, name) {
   };
   return {
     place,
-    load: (run) => loadLedger(parts, run[name]),
+    load: (run) => loadLedger(parts, run[name], choose),
     paint: (view) => paintLedger(parts, name, view),
   };
 }
 
-/** @type {(parts: Ledger, side: Side) => void} */
-function loadLedger(parts, side) {
-  parts.rows = side.operations.map(makeOperation);
+/** @type {(parts: Ledger, side: Side, choose: Choose) => void} */
+function loadLedger(parts, side, choose) {
+  parts.rows = side.operations.map((operation) => makeOperation(operation, choose));
   parts.body.replaceChildren(...parts.rows.map(({ row }) => row));
   setText(parts.counting, countingWords(side));
 }
 
-/** @type {(operation: Operation) => Row} */
-function makeOperation(operation) {
+/**
+ * A line that is pointed at lights its phase up inside the step; a click opens the step there.
+ * @type {(operation: Operation, choose: Choose) => Row}
+ */
+function makeOperation(operation, choose) {
   const row = element("tr", operation.shared ? "shared" : "");
   const work = element("th", "work");
   work.scope = "row";
@@ -53,15 +58,21 @@ function makeOperation(operation) {
   work.append(element("b", "", operation.name), " ", element("code", "formula", operation.formula), shapes);
   const counts = [0, 1, 2].map(() => element("td", "count"));
   row.append(work, ...counts);
+  const phase = PHASES.indexOf(operation.phase);
+  row.addEventListener("pointerenter", () => choose({ lit: phase }));
+  row.addEventListener("pointerleave", () => choose({ lit: null }));
+  row.addEventListener("click", () => choose({ inside: true, at: phase + 1 }));
   return { row, shapes, counts, operation };
 }
 
 /** @type {(parts: Ledger, name: SideName, view: View) => void} */
-function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer }) {
+function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer, inside, at, lit }) {
   const side = run[name];
   const sums = { flops: 0, read: 0, written: 0 };
   setText(caption, `Operations of this step, layer ${layer + 1}: FLOPs, bytes read and written`);
-  for (const { shapes, counts, operation } of rows) {
+  const now = inside ? PHASES[lit ?? phaseAt(at)] : null;
+  for (const { row, shapes, counts, operation } of rows) {
+    row.classList.toggle("lit", operation.phase === now);
     const flops = operation.flops.at(step);
     const read = operation.bytes_read.at(step);
     const written = operation.bytes_written.at(step);

@@ -4,13 +4,19 @@
 import { makeAddressWriter, readAddress } from "./address.js";
 import { makeChooser, mostHeads } from "./chooser.js";
 import { element, find } from "./dom.js";
+import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
 import { readRun } from "./payload.js";
+import { COUNT, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
 import { makeTransport } from "./transport.js";
 
 /** @import { Packed, Run } from "./payload.js" */
-/** @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean }} Position */
+/**
+ * `inside` is whether the step is open, `at` the moment in it (3.5 is the middle of its fourth phase), `phasing`
+ * whether that moves, `lit` a phase that is pointed at.
+ * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null }} Position
+ */
 /** @typedef {Position & { run: Run | null }} State */
 /** @typedef {Position & { run: Run }} Loaded */
 /** @typedef {(change: Partial<Position>) => void} Choose */
@@ -24,9 +30,12 @@ import { makeTransport } from "./transport.js";
  * @property {ReturnType<typeof makeStage>} stage
  * @property {ReturnType<typeof makeTransport>} transport
  * @property {ReturnType<typeof makeChooser>} chooser
+ * @property {ReturnType<typeof makePhases>} phases
+ * @property {number} phaseClock
  */
 
 const STEPS_PER_SECOND = 2;
+const PHASES_PER_SECOND = 0.5;
 
 /**
  * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.
@@ -34,7 +43,18 @@ const STEPS_PER_SECOND = 2;
  */
 export function mount(root) {
   /** @type {State} */
-  const state = { run: null, step: 0, layer: 0, head: 0, speedName: "1", playing: false };
+  const state = {
+    run: null,
+    step: 0,
+    layer: 0,
+    head: 0,
+    speedName: "1",
+    playing: false,
+    inside: false,
+    at: COUNT,
+    phasing: false,
+    lit: null,
+  };
   /** @type {Choose} */
   const chooseThis = (change) => choose(player, change);
   const stop = (/** @type {number} */ step) => {
@@ -49,6 +69,8 @@ export function mount(root) {
     goTo: stop,
     play: () => setPlaying(player, !state.playing),
     setSpeed: (/** @type {string} */ speedName) => choose(player, { speedName }),
+    phaseBack: () => jump(player, Math.ceil(state.at) - 1),
+    phaseOn: () => playTo(player, Math.floor(state.at) + 1),
   };
   /** @type {Player} */
   const player = {
@@ -60,6 +82,12 @@ export function mount(root) {
     stage: makeStage(root, state, { goTo: stop, choose: chooseThis }),
     transport: makeTransport(root, actions),
     chooser: makeChooser(root, chooseThis),
+    phases: makePhases(root, {
+      choose: chooseThis,
+      playTo: (at) => (state.phasing ? jump(player, state.at) : playTo(player, at)),
+      jump: (at) => jump(player, at),
+    }),
+    phaseClock: 0,
   };
   listenToKeys(root, actions);
   return {
@@ -106,6 +134,7 @@ function settle(player) {
   Object.assign(root.dataset, { step, steps: run.n_steps, playing, leftBytes: left, rightBytes: right });
   player.transport.show({ ...state, run });
   player.chooser.show({ ...state, run });
+  player.phases.show(state);
   player.address.schedule();
   player.stage.requestPaint();
 }
@@ -164,12 +193,58 @@ function loadRun(player, run) {
     step: clamp(wanted.step ?? Infinity, run.n_steps),
     layer: clamp(wanted.layer ?? 0, run.n_layers),
     head: clamp(wanted.head ?? 0, mostHeads(run)),
+    ...opened(wanted),
   });
   player.stage.load(run);
   player.chooser.load(run);
   player.transport.load(run);
   player.root.dataset.models = run.same_model ? "same" : "different";
   showNotes(find(player.root, ".notes"), run.notes);
+}
+
+/**
+ * A link to a phase opens the step there.
+ * @type {(wanted: { phase?: number }) => Partial<Position>}
+ */
+function opened({ phase }) {
+  return phase === undefined ? {} : { inside: true, at: clamp(phase, COUNT) + 1 };
+}
+
+/**
+ * Go to a moment of the step, at once.
+ * @type {(player: Player, at: number) => void}
+ */
+function jump(player, at) {
+  cancelAnimationFrame(player.phaseClock);
+  Object.assign(player.state, { inside: true, phasing: false, at: Math.max(0, Math.min(at, COUNT)) });
+  settle(player);
+}
+
+/**
+ * Move on to a moment of the step by the clock; from the start where it is at its end. Without motion where that
+ * is wanted: phase by phase.
+ * @type {(player: Player, end: number) => void}
+ */
+function playTo(player, end) {
+  const { state } = player;
+  const target = Math.min(end, COUNT);
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  cancelAnimationFrame(player.phaseClock);
+  Object.assign(state, { inside: true, phasing: true, at: state.at >= target ? 0 : state.at });
+  const [start, from] = [performance.now(), state.at];
+  const rate = PHASES_PER_SECOND * Number(state.speedName);
+  const tick = () => {
+    const at = Math.min(target, from + ((performance.now() - start) * rate) / 1000);
+    const before = phaseAt(state.at);
+    state.at = still ? Math.min(target, Math.floor(at) + 1) : at;
+    if (at === target) return jump(player, target);
+    player.phases.show(state);
+    if (phaseAt(state.at) === before) player.stage.redraw(state.at);
+    else player.stage.requestPaint();
+    player.phaseClock = requestAnimationFrame(tick);
+  };
+  settle(player);
+  player.phaseClock = requestAnimationFrame(tick);
 }
 
 /** @type {(list: HTMLElement, notes: string[]) => void} */
@@ -189,6 +264,7 @@ function recolour(player) {
 
 /** @type {(player: Player) => void} */
 function destroy(player) {
+  cancelAnimationFrame(player.phaseClock);
   cancelAnimationFrame(player.clock);
   player.stage.destroy();
   player.address.stop();

@@ -9,6 +9,7 @@ import { find, frameOf, setText } from "./dom.js";
 import { makeChart } from "./growth.js";
 import { makeHeader } from "./header.js";
 import { makeHeadsView } from "./heads.js";
+import { makeInsideView } from "./inside.js";
 import { makeLedger } from "./ledger.js";
 import { narrate } from "./narration.js";
 import { SIDES } from "./payload.js";
@@ -64,12 +65,13 @@ export function makeStage(root, state, { goTo, choose }) {
   const strip = makeTokenStrip(find(root, ".tokens"), goTo);
   const tooltip = makeTooltip(find(root, ".tooltip"));
   const cursors = makeCursors({ tooltip, spoken: find(root, ".told"), help: find(root, ".keys").id });
+  const inside = makeInsideView(root, cursors, choose);
   /** @type {Stage} */
   const stage = {
     root,
     state,
     strip,
-    views: makeViews(root, { strip, cursors, goTo, choose }),
+    views: [inside, ...makeViews(root, { strip, cursors, goTo, choose })],
     tooltip,
     cursors,
     seen: find(root, ".narration .seen"),
@@ -87,6 +89,7 @@ export function makeStage(root, state, { goTo, choose }) {
       for (const view of stage.views) view.load?.(run);
     },
     requestPaint: () => requestPaint(stage),
+    redraw: inside.redraw,
     recolour: () => recolour(stage),
     destroy: () => {
       cancelAnimationFrame(stage.frame);
@@ -114,7 +117,7 @@ function makeViews(root, { strip, cursors, goTo, choose }) {
       makeHeadsView(panel, name, cursors, (head) => choose({ head })),
       makeTriangleView(panel, name, cursors, goTo),
     );
-    written.push(makeHeader(panel, name), makeLedger(panel, name));
+    written.push(makeHeader(panel, name), makeLedger(panel, name, choose));
   }
   return [...drawn, ...written];
 }

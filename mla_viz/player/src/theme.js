@@ -12,6 +12,7 @@
  * @property {string} low the colour of 0 in a map
  * @property {string} text its ink, where text must read on the ground
  * @property {Uint32Array} scale 256 pixels from low to strong
+ * @property {Uint32Array} signed 511 pixels, of -1 to 1: grey below zero, low at it, strong above
  */
 /**
  * @typedef {object} Theme
@@ -151,13 +152,16 @@ function sideColours(color, dark, ink) {
   const tint = rgbOf(dark ? color.dark_tint : color.light_tint);
   const strong = mix(full, ink, 0.25);
   const low = mix(tint, full, 0.05);
+  const scale = colourScale(low, strong);
+  const below = colourScale(low, mix(ink, tint, 0.3));
   return {
     full: cssOf(full),
     tint: cssOf(tint),
     strong: cssOf(strong),
     low: cssOf(low),
     text: cssOf(readable(full, tint, ink)),
-    scale: colourScale(low, strong),
+    scale,
+    signed: Uint32Array.of(...below.slice(1).reverse(), ...scale),
   };
 }
 

@@ -4,7 +4,7 @@
 import { find, setAttribute, setText } from "./dom.js";
 import { STEP_TOKEN_LENGTH, stepWords } from "./narration.js";
 
-/** @import { Action } from "./keyboard.js" */
+/** @typedef {"first" | "back" | "play" | "forward" | "last"} Action */
 /** @import { Run } from "./payload.js" */
 /** @import { Loaded } from "./player.js" */
 /**

@@ -88,6 +88,15 @@ export function countText(count) {
 }
 
 /**
+ * "64 FLOP", "65.5 kFLOP".
+ * @type {(flops: number) => string}
+ */
+export function flopsText(flops) {
+  const text = countText(flops);
+  return text.includes(" ") ? `${text}FLOP` : `${text} FLOP`;
+}
+
+/**
  * "1 token", "2 tokens".
  * @type {(count: number, noun: string) => string}
  */
@@ -136,4 +145,18 @@ export function timeText(microseconds) {
  */
 export function signedText(value) {
   return value.toFixed(2).replace("-", "−");
+}
+
+/**
+ * Three digits that count, a true minus before: "0.119", "−1.25", "2.1e-5".
+ * @type {(value: number) => string}
+ */
+export function figureText(value) {
+  const small = value !== 0 && Math.abs(value) < 0.001;
+  const text = small
+    ? value.toExponential(1)
+    : Math.abs(value) < 1000
+      ? value.toPrecision(3)
+      : value.toFixed(0);
+  return text.replace(/^-/, "−");
 }

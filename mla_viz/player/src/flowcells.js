@@ -1,0 +1,218 @@
+// The cells of a step's scene: which lies where, its value, and the sum that makes it.
+// It knows scenes and words; it draws nothing.
+
+import { ABSORBING, rowOf } from "./lane.js";
+import { figureText, quoted } from "./words.js";
+
+/** @import { Cell, Grid } from "./cursor.js" */
+/** @import { Lane } from "./lane.js" */
+/** @import { Side } from "./payload.js" */
+/** @import { Item, Scene } from "./scene.js" */
+/** @import { View } from "./stage.js" */
+/** @typedef {{ items: Item[], row: number }} Line items side by side, and which of their rows */
+/** @typedef {{ view: View, lane: Lane, side: Side, item: Item, row: number, column: number }} Place */
+/** @typedef {{ value: number, words: string }} Term */
+
+const TERMS = 3;
+
+/** @type {(view: View | null, scene: Scene | null) => Grid | null} */
+export function gridOf(view, scene) {
+  if (!view?.inside || !scene) return null;
+  const lines = linesOf(scene);
+  /** @type {(cell: Cell) => Place} */
+  const placeOf = ({ row, column }) => {
+    const line = lines[row];
+    const { item, rest } = itemAt(line, column);
+    const { side } = item;
+    return { view, item, side: view.run[side], lane: scene.lanes[side], row: line.row, column: rest };
+  };
+  return {
+    rows: lines.length,
+    columns: (row) => lines[row].items.reduce((sum, { matrix }) => sum + matrix.width, 0),
+    start: { row: 0, column: 0 },
+    box: (cell) => boxOf(placeOf(cell)),
+    at: (x, y) => cellAt(lines, x, y),
+    words: (cell) => cellWords(placeOf(cell)),
+    value: (cell) => figureText(figureOf(placeOf(cell))),
+  };
+}
+
+/** @type {(scene: Scene) => Line[]} */
+function linesOf({ items }) {
+  /** @type {Map<string, Item[]>} */
+  const groups = new Map();
+  for (const item of items) {
+    const key = `${item.side}|${item.slot}`;
+    groups.set(key, [...(groups.get(key) ?? []), item]);
+  }
+  return [...groups.values()].flatMap((group) =>
+    Array.from({ length: group[0].matrix.rows }, (_, row) => ({ items: group, row })),
+  );
+}
+
+/** @type {(line: Line, column: number) => { item: Item, rest: number }} */
+function itemAt({ items }, column) {
+  let rest = column;
+  for (const item of items) {
+    if (rest < item.matrix.width) return { item, rest };
+    rest -= item.matrix.width;
+  }
+  throw new Error(`flow: expected a column before ${column - rest}, got ${column}`);
+}
+
+/** @type {(place: Place) => { x: number, y: number, width: number, height: number }} */
+function boxOf({ item, row, column }) {
+  const width = item.width / item.matrix.width;
+  return { x: item.x + column * width, y: item.y + row * item.rowHeight, width, height: item.rowHeight };
+}
+
+/** @type {(lines: Line[], x: number, y: number) => Cell | null} */
+function cellAt(lines, x, y) {
+  for (const [row, line] of lines.entries()) {
+    let first = 0;
+    for (const item of line.items) {
+      const [dx, dy] = [x - item.x, y - item.y - line.row * item.rowHeight];
+      if (dx >= 0 && dx < item.width && dy >= 0 && dy < item.rowHeight) {
+        return { row, column: first + Math.floor((dx / item.width) * item.matrix.width) };
+      }
+      first += item.matrix.width;
+    }
+  }
+  return null;
+}
+
+/** @type {(place: Place) => number} */
+function figureOf({ item: { matrix }, row, column }) {
+  return matrix.data[row * matrix.width + column];
+}
+
+/**
+ * What a cell is, its value, and the largest terms of the sum that makes it.
+ * @type {(place: Place) => string}
+ */
+function cellWords(place) {
+  const { item, column } = place;
+  const value = figureText(figureOf(place));
+  const name = item.bars
+    ? `${item.label} of ${tokenWords(place)}`
+    : `${shortName(item)}${item.slot === "cache" ? `, ${tokenWords(place)}` : ""}, value ${column + 1}`;
+  return [`${name}: ${value}`, ...madeWords(place)].join("\n");
+}
+
+/** @type {(place: Pick<Place, "side" | "view">) => number} */
+function headOf({ side, view }) {
+  return Math.min(view.head, side.n_heads - 1);
+}
+
+/** @type {(item: Item) => string} */
+function shortName({ label }) {
+  return label.replace(/ 1×.*$/, "");
+}
+
+/** @type {(place: Place) => string} */
+function tokenWords({ view, row }) {
+  return `token ${row + 1} ${quoted(view.run.tokens[row].text, 16)}`;
+}
+
+/** @type {(place: Place) => string[]} */
+function madeWords(place) {
+  const { item, lane, row, column, side } = place;
+  const { dims, vectors } = side;
+  const { layer } = place.view;
+  const head = headOf(place);
+  if (item.id === "scores") return scoreWords(lane, row);
+  if (item.id === "probs") return weightWords(lane, row);
+  if (item.id === "õ" || (item.id === "o" && item.phase === 4)) {
+    const terms = sumOf(lane.values.rows, (at) => [
+      lane.probs[at],
+      rowOf(lane.values, at)[column],
+      `token ${at + 1}`,
+    ]);
+    return ["= Σ weight × value", ...terms];
+  }
+  if (item.id === "o" && vectors.W_UV) {
+    const up = vectors.W_UV.part(layer, head);
+    const width = up.length / dims.latent;
+    return [
+      "= Σ õ × W_UV",
+      ...sumOf(dims.latent, (at) => [lane.mix[at], up[at * width + column], `value ${at + 1}`]),
+    ];
+  }
+  if (
+    item.id === "moved" &&
+    side.mechanism === "mla_absorbed" &&
+    column < dims.latent &&
+    vectors.W_UK &&
+    lane.q
+  ) {
+    const up = vectors.W_UK.part(layer, head);
+    const width = up.length / dims.latent;
+    const { q } = lane;
+    return ["= Σ q × W_UK", ...sumOf(width, (at) => [q[at], up[column * width + at], `value ${at + 1}`])];
+  }
+  return originWords(place);
+}
+
+/** @type {(lane: Lane, row: number) => string[]} */
+function scoreWords({ query, keys, scale }, row) {
+  const key = rowOf(keys, row);
+  return [
+    `= Σ query × key × ${figureText(scale)}`,
+    ...sumOf(query.length, (at) => [query[at], key[at], `value ${at + 1}`]),
+  ];
+}
+
+/** @type {(lane: Lane, row: number) => string[]} */
+function weightWords({ scores }, row) {
+  const largest = Math.max(...scores);
+  let sum = 0;
+  for (const score of scores) sum += Math.exp(score - largest);
+  return [
+    `= e^(${figureText(scores[row])} − ${figureText(largest)}) / ${figureText(sum)}`,
+    "less the largest score; divided by the sum over all tokens",
+  ];
+}
+
+/**
+ * The largest terms of a sum of products, and the rest.
+ * @type {(count: number, product: (at: number) => [number, number, string]) => string[]}
+ */
+export function sumOf(count, product) {
+  /** @type {Term[]} */
+  const terms = Array.from({ length: count }, (_, at) => {
+    const [one, other, words] = product(at);
+    return { value: one * other, words: `${figureText(one)} × ${figureText(other)}  (${words})` };
+  });
+  const largest = [...terms]
+    .sort((one, other) => Math.abs(other.value) - Math.abs(one.value))
+    .slice(0, TERMS);
+  const rest =
+    terms.reduce((sum, { value }) => sum + value, 0) - largest.reduce((sum, { value }) => sum + value, 0);
+  const left = count - largest.length;
+  const lines = largest.map(({ value, words }) => `${figureText(value)} = ${words}`);
+  return left > 0 ? [...lines, `${figureText(rest)} = the other ${left}`] : lines;
+}
+
+/**
+ * Where a cell of a vector or of the cache comes from.
+ * @type {(place: Place) => string[]}
+ */
+function originWords({ item, row, column, lane, side, view }) {
+  const { dims, vectors, mechanism } = side;
+  const [isKey, isValue] = [item.id === "k" || item.id === "keys", item.id === "v" || item.id === "values"];
+  if ((isKey || isValue) && dims.latent && lane.latents) {
+    const token = item.slot === "cache" ? row : view.step;
+    if (isKey && column >= dims.qk - dims.rope) return ["the RoPE key, the same for all heads"];
+    const up = (isKey ? vectors.W_UK : vectors.W_UV)?.part(view.layer, headOf({ side, view }));
+    if (!up) return [];
+    const width = up.length / dims.latent;
+    const latent = rowOf(lane.latents, token);
+    return [
+      `= Σ c_KV × ${isKey ? "W_UK" : "W_UV"}`,
+      ...sumOf(dims.latent, (at) => [latent[at], up[at * width + column], `value ${at + 1}`]),
+    ];
+  }
+  if (item.slot === "cache")
+    return [`cached at step ${row + 1}${ABSORBING.includes(mechanism) ? ", read by all heads" : ""}`];
+  return [];
+}

@@ -1,0 +1,185 @@
+// Inside a step: both lanes on one stage, from x to the layer's output, at any moment between two phases.
+// It knows a step's scene and the controls of its phases; who moves them, and what a token is, others know.
+
+import { beginSurface, makeSurface, write } from "./canvas.js";
+import { find, findAll, setAttribute, setText } from "./dom.js";
+import { drawFlow } from "./flow.js";
+import { gridOf } from "./flowcells.js";
+import { laneAt } from "./lane.js";
+import { SIDES } from "./payload.js";
+import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
+import { sceneOf } from "./scene.js";
+import { capitalised } from "./words.js";
+
+/** @import { Surface } from "./canvas.js" */
+/** @import { Cursors } from "./cursor.js" */
+/** @import { Images } from "./flow.js" */
+/** @import { Run, SideName } from "./payload.js" */
+/** @import { Choose, Loaded } from "./player.js" */
+/** @import { Item, Join, Scene } from "./scene.js" */
+/** @import { Part, View } from "./stage.js" */
+/** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
+
+/** What rounding may make of equal numbers, as a share of the largest of them. */
+/** @type {Record<string, number>} */
+const ROUNDING = { float64: 1e-9, float32: 1e-4, float16: 0.03, bfloat16: 0.2 };
+const EMPTY_HEIGHT = 60;
+
+/**
+ * @param {HTMLElement} root
+ * @param {Cursors} cursors
+ * @param {Choose} choose
+ * @returns {Part & { redraw: (at: number) => void }}
+ */
+export function makeInsideView(root, cursors, choose) {
+  const place = find(root, ".inside");
+  const surface = makeSurface(find(place, "canvas", HTMLCanvasElement));
+  /** @type {Inside} */
+  const inside = { surface, view: null, scene: null, images: new Map(), key: "" };
+  const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
+  cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
+  const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
+  surface.canvas.addEventListener("pointermove", ({ offsetX: x, offsetY: y }) => {
+    point(inside.scene?.items.find((item) => contains(item, x, y))?.phase ?? null);
+  });
+  surface.canvas.addEventListener("pointerleave", () => point(null));
+  return {
+    surface,
+    paint: (view) => {
+      if (!view.inside) return;
+      inside.view = view;
+      paintInside(inside, view);
+      setText(
+        parts.title,
+        `Inside step ${view.step + 1} of ${view.run.n_steps}, layer ${view.layer + 1}, head ${view.head + 1}`,
+      );
+      SIDES.forEach((side, index) => {
+        sayPhase(parts.says[index], view, side);
+      });
+    },
+    redraw: (at) => {
+      if (!inside.view?.inside) return;
+      inside.view = { ...inside.view, at };
+      paintInside(inside, inside.view);
+      SIDES.forEach((side, index) => {
+        sayPhase(parts.says[index], /** @type {View} */ (inside.view), side);
+      });
+    },
+  };
+}
+
+/** @type {(item: Item, x: number, y: number) => boolean} */
+function contains(item, x, y) {
+  return x >= item.x && x < item.x + item.width && y >= item.y && y < item.y + item.height;
+}
+
+/** @type {(node: HTMLElement, view: View, side: SideName) => void} */
+function sayPhase(node, { run, step, at }, side) {
+  const phase = PHASES[phaseAt(at)];
+  const counts = phaseCounts(run[side], phase, step);
+  const [name, words, amount] = node.children;
+  setText(name, capitalised(run[side].short));
+  setText(words, phaseWords(run[side], phase, step + 1));
+  setText(amount, `This layer: ${counts}.`);
+}
+
+/** @type {(inside: Inside, view: View) => void} */
+function paintInside(inside, view) {
+  const { surface } = inside;
+  const { run, step, layer, head, theme, at } = view;
+  const key = [theme.key, step, layer, head, surface.width].join("|");
+  if (key !== inside.key)
+    Object.assign(inside, { key, scene: sceneAt(view, surface.width), images: new Map() });
+  const { scene, images } = inside;
+  const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
+  if (!scene) {
+    write(
+      context,
+      theme,
+      "The vectors of this step and layer did not travel: the note above says which did.",
+      2,
+      30,
+    );
+    return;
+  }
+  drawFlow({ context, scene, theme, images, at, lit: view.lit }, joinsAt(scene, run, { step, layer, head }));
+  setAttribute(
+    surface.canvas,
+    "aria-label",
+    `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`,
+  );
+}
+
+/** @type {(view: View, width: number) => Scene | null} */
+function sceneAt({ run, step, layer, head }, width) {
+  const [left, right] = SIDES.map((side) => laneAt(run, side, { step, layer, head }));
+  return left && right ? sceneOf(run, { left, right }, head, width) : null;
+}
+
+/**
+ * Each join with its measured difference.
+ * @type {(scene: Scene, run: Run, place: { step: number, layer: number, head: number }) =>
+ *   { join: Join, gap: number, apart: boolean }[]}
+ */
+function joinsAt({ joins, scales }, run, { step, layer, head }) {
+  const { gaps } = run;
+  const row = run.left.attention.before(step);
+  if (!gaps || run.left.attention.steps[row] !== step) return [];
+  return joins.flatMap((join) => {
+    const measured = gaps[/** @type {keyof typeof gaps} */ (join.name)];
+    if (!measured) return [];
+    const [gap] =
+      measured.shape.length === 3
+        ? measured.part(row, layer).subarray(head)
+        : measured.part(row).subarray(layer);
+    const largest = Math.max(1, scales.get(SCALES[join.name] ?? join.name) ?? 1);
+    return [{ join, gap, apart: gap > (ROUNDING[run.dtype] ?? 0) * largest }];
+  });
+}
+
+/** @type {Record<string, string>} */
+const SCALES = { latents: "latent", o_head: "o" };
+
+/**
+ * The controls of the phases.
+ * @param {HTMLElement} root
+ * @param {{ choose: Choose, playTo: (at: number) => void, jump: (at: number) => void }} ask
+ */
+export function makePhases(root, { choose, playTo, jump }) {
+  const place = find(root, ".inside");
+  const toggle = find(root, "[data-action=inside]");
+  const range = find(place, "input", HTMLInputElement);
+  const play = find(place, "[data-action=phases]");
+  const buttons = findAll(place, "[data-phase]");
+  let open = false;
+  let now = COUNT;
+  toggle.addEventListener("click", () => choose({ inside: !open }));
+  range.addEventListener("input", () => jump(Number(range.value)));
+  play.addEventListener("click", () => playTo(COUNT));
+  buttons.forEach((button, index) => {
+    button.addEventListener("click", () => {
+      jump(index);
+      playTo(index + 1);
+    });
+  });
+  return {
+    show: (/** @type {Pick<Loaded, "inside" | "at" | "phasing">} */ { inside, at, phasing }) => {
+      [open, now] = [inside, at];
+      place.hidden = !inside;
+      setAttribute(toggle, "aria-expanded", inside);
+      setText(toggle, inside ? "Close this step" : "Open this step");
+      range.value = String(now);
+      range.style.setProperty("--done", `${(100 * now) / COUNT}%`);
+      setAttribute(
+        range,
+        "aria-valuetext",
+        `${capitalised(PHASES[phaseAt(now)])}, ${Math.round(now * 100) / 100} of ${COUNT}`,
+      );
+      setAttribute(play, "aria-label", phasing ? "Pause the phases" : "Play the phases");
+      setAttribute(place, "data-phasing", phasing);
+      buttons.forEach((button, index) => {
+        setAttribute(button, "aria-pressed", index === phaseAt(now));
+      });
+    },
+  };
+}
