@@ -57,6 +57,17 @@ def test_axe_finds_nothing_light_or_dark_wide_or_narrow(visit, app_url, axe, nam
     assert not found, "\n".join(found)
 
 
+def test_axe_finds_nothing_in_tables_and_under_the_cell_cursor(visit, app_url, axe):
+    visit.open(app_url)
+    visit.page.evaluate(axe)
+    visit.player.locator(".growth canvas").press("ArrowLeft")
+    assert visit.player.locator(".cell").count() == 1
+    for switch in visit.player.locator(".panel [data-action=table]").all():
+        switch.evaluate("e => e.click()")  # without the focus, which the cursor has
+    assert visit.player.locator("td").count() > 1000
+    assert visit.page.evaluate(VIOLATIONS) == []
+
+
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
 def test_on_a_phone_prompt_and_pages_are_one_tap_away(visit, app_url, axe):
     visit.open(app_url)

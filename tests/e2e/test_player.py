@@ -12,11 +12,21 @@ pytestmark = pytest.mark.filterwarnings("default")
 WIDE, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
 LONG_PROMPT = quote("Once there was a fox. " * 12)
 
-# The nodes of the player that hold more than they show, and what a keyboard finds of them.
+# The nodes of the player that hold more than they show: the tab stops in each, its role and name.
 SCROLLING = """player => [...player.querySelectorAll('*')]
   .filter(e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowY))
-  .filter(e => e.scrollHeight > e.clientHeight)
-  .map(e => [e.className, e.tabIndex, e.getAttribute('role'), e.ariaLabel ?? ''])"""
+  .filter(e => e.scrollHeight > e.clientHeight || e.scrollWidth > e.clientWidth)
+  .map(e => [e.className,
+    [e, ...e.querySelectorAll('*')].filter(({tabIndex}) => tabIndex === 0).length,
+    e.getAttribute('role'), e.ariaLabel ?? ''])"""
+# What has the focus, by its own class or that of the part around it.
+FOCUSED = """() => {
+  let at = document.activeElement;
+  while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  return at.matches('canvas') ? at.closest('.cache, .heads, .triangle, .card').className
+    : at.className || at.dataset.action || at.name || at.type || at.localName;
+}"""
+PICTURES = ("cache", "heads", "triangle")
 # Whether a chip lies within its lane.
 IN_VIEW = """chip => {
   const [inner, outer] = [chip, chip.closest('.lane')].map(e => e.getBoundingClientRect());
@@ -96,11 +106,69 @@ def test_on_a_phone_both_caches_are_in_one_view_to_one_scale(phone):
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_a_keyboard_reaches_what_scrolls(long, size):
     long.page.set_viewport_size(size)
+    switch_tables(long)
     scrolling = long.player.evaluate(SCROLLING)
-    assert {name for name, *_ in scrolling} == {"lane prompt", "lane generated"}
-    for name, tab_index, role, label in scrolling:
-        assert (tab_index, role) == (0, "group"), name
+    wide = long.page.eval_on_selector(".stMain", "e => e.scrollWidth - e.clientWidth")
+    switch_tables(long)
+    assert {name for name, *_ in scrolling} == {"lane prompt", "lane generated", "scroller"}
+    for name, stops, role, label in scrolling:
+        assert (stops, role) == (1, "group"), name
         assert label, name
+    assert wide <= 0
+
+
+def switch_tables(visit):
+    """Show every picture as a table, or as a picture again."""
+    for switch in visit.player.locator("[data-action=table]").all():
+        switch.click()
+
+
+def test_keys_reach_every_picture_and_its_values_and_the_focus_is_never_lost(visit, app_url):
+    visit.open(app_url)
+    step, pictures = visit.step, []
+    told, tooltip = visit.player.locator(".told"), visit.player.locator(".tooltip")
+    visit.player.focus()
+    while "card growth" not in pictures:
+        visit.page.keyboard.press("Tab")
+        focused = visit.page.evaluate(FOCUSED)
+        assert focused != "body", pictures
+        if focused not in (*PICTURES, "card growth"):
+            continue
+        pictures.append(focused)
+        visit.page.keyboard.press("ArrowLeft")
+        visit.page.keyboard.press("Home")
+        expect(told).to_contain_text(", ".join(tooltip.inner_text().split("\n")))
+        visit.page.keyboard.press("Escape")
+        assert (visit.page.evaluate(FOCUSED), tooltip.is_visible()) == (focused, False)
+    assert pictures == [*PICTURES, *PICTURES, "card growth"]
+    assert visit.step == step
+
+
+def test_a_value_leads_to_its_step_by_click_and_by_key(visit, app_url):
+    visit.open(app_url)
+    triangle = visit.player.locator(".panel.right .triangle canvas")
+    box = triangle.bounding_box()
+    triangle.click(position={"x": 36, "y": box["height"] / 2})
+    middle = visit.step
+    assert 0 < middle < int(visit.value("steps")) / 2 + 1
+    visit.page.keyboard.press("ArrowRight")  # the arrows of a mouse's user stay the player's
+    assert visit.step == middle + 1
+    visit.page.keyboard.press("Enter")
+    visit.page.keyboard.press("Control+Home")
+    visit.page.keyboard.press("Enter")
+    assert visit.step == 0
+
+
+def test_a_second_tap_goes_where_the_first_one_told_of(phone):
+    phone.player.press("End")
+    last = phone.step
+    canvas = phone.player.locator(".panel.left .triangle canvas")
+    canvas.tap(position={"x": 36, "y": 1})
+    expect(phone.player.locator(".tooltip")).to_contain_text("query 1")
+    assert phone.step == last
+    canvas.tap(position={"x": 40, "y": 4})
+    assert phone.step == 0
+    phone.player.press("End")
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])

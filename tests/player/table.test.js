@@ -64,7 +64,7 @@ test("a table has a header for each of its rows and columns, and is reached by k
 
 test("the heads' table has a row a head and a column a key", () => {
   const { note, rows } = tableOf(".panel.left .heads");
-  assert.equal(note, "Weights of query 3 🦊: keys 1 to 3 of 3.");
+  assert.equal(note, "Weights of query 3 🦊: 3 of 3 heads, keys 1 to 3 of 3.");
   // 27 + 3 head + key 64ths.
   assert.deepEqual(rows, [
     ["head", "1 Once", "2 ␣⏎", "3 🦊"],
@@ -161,6 +161,31 @@ test("of many keys a table has the last, and says how many there are", () => {
   assert.deepEqual([columns.length, columns[0], columns.at(-1)], [64, "37 a", "100 a"]);
   assert.deepEqual(rows[0].cells.slice(0, 2), ["0.360", "0.370"]);
   assert.deepEqual(rows[1].cells.slice(0, 3), ["0.360", "0.370", ""]);
+});
+
+test("no table is longer than can be made at every step, and it says what it leaves out", () => {
+  const large = edited("golden.bin", ({ left, right }) => {
+    const parts = [
+      { label: "k", elems: 4000 },
+      { label: "v", elems: 1000 },
+    ];
+    Object.assign(left, { n_heads: 100, cache_elems: 5001 });
+    left.segments = [
+      { label: "head 1", elems: 5000, parts },
+      { label: "head 2", elems: 1, parts: [] },
+    ];
+    Object.assign(right, { cache_elems: 5000, segments: [{ label: "latent", elems: 5000, parts: [] }] });
+  });
+  const sizes = [".left .cache", ".right .cache", ".left .heads"].map((part) => {
+    const { note, rows } = tableOf(`.panel${part}`, { bytes: large, search: "?step=3" });
+    return [note.split(": ")[1], rows.slice(1).map(({ length }) => length - 1)];
+  });
+  assert.deepEqual(sizes.slice(0, 2), [
+    ["4096 of 5001 values, pooled, one byte each.", [4000, 96]],
+    ["4096 of 5000 values, pooled, one byte each.", [4096]],
+  ]);
+  assert.match(sizes[2][0], /^64 of 100 heads,/);
+  assert.equal(sizes[2][1].length, 64);
 });
 
 test("keys that scroll a table are its own, space still plays", () => {

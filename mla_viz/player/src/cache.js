@@ -276,39 +276,40 @@ function cacheWords(run, side, layer, pos, index) {
 function cacheSheet({ run, step, layer }, name) {
   const side = run[name];
   if (!side.cache_elems) return emptySheet("Nothing is cached.");
-  const all = stretchesOf(side.segments);
-  const widest = Math.max(...all.map(({ elems }) => elems));
-  const shown = all.slice(0, Math.max(1, Math.floor(TABLE_CELLS / widest)));
-  const rows = shown.map(({ label, from, elems }) => ({
+  const rows = stretchesOf(side.segments, TABLE_CELLS).map(({ label, from, elems }) => ({
     name: label,
     cells: Array.from({ length: elems }, (_, index) =>
       signedText(cellValue(side, layer, step, from + index).value),
     ),
   }));
-  const count = shown.reduce((sum, { elems }) => sum + elems, 0);
-  const rounded = isReduced(side) ? "pooled, one byte each" : "one byte each";
+  const count = rows.reduce((sum, { cells }) => sum + cells.length, 0);
+  const kept = isReduced(side) ? "pooled, one byte each" : "one byte each";
   return {
-    note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${rounded}.`,
+    note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${kept}.`,
     corner: "value",
-    columns: Array.from({ length: widest }, (_, index) => String(index + 1)),
+    columns: Array.from(
+      { length: Math.max(...rows.map(({ cells }) => cells.length)) },
+      (_, at) => `${at + 1}`,
+    ),
     rows,
   };
 }
 
 /**
- * The parts of each segment, or the segment itself where it has none, with the place of their first element.
- * @type {(segments: Segment[]) => { label: string, from: number, elems: number }[]}
+ * The parts of each segment, or the segment itself where it has none: where each begins, and how much of it
+ * lies within the first `most` elements.
+ * @type {(segments: Segment[], most: number) => { label: string, from: number, elems: number }[]}
  */
-function stretchesOf(segments) {
+function stretchesOf(segments, most) {
   let from = 0;
-  return segments
-    .flatMap(({ label, elems, parts }) =>
-      parts.length ? parts.map((part) => ({ ...part, label: `${label}, ${part.label}` })) : { label, elems },
-    )
-    .map(({ label, elems }) => {
-      from += elems;
-      return { label, from: from - elems, elems };
-    });
+  const all = segments.flatMap(({ label, elems, parts }) =>
+    parts.length ? parts.map((part) => ({ ...part, label: `${label}, ${part.label}` })) : { label, elems },
+  );
+  return all.flatMap(({ label, elems }) => {
+    const stretch = { label, from, elems: Math.min(elems, most - from) };
+    from += elems;
+    return stretch.elems > 0 ? stretch : [];
+  });
 }
 
 /**

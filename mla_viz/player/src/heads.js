@@ -26,7 +26,7 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
-import { emptySheet, makeTable } from "./table.js";
+import { emptySheet, makeTable, WINDOW } from "./table.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
@@ -216,10 +216,15 @@ function headsSheet({ run, step, layer }, name) {
   const kept = attention.before(step);
   if (kept < 0) return emptySheet(keptFromWords(attention));
   const query = attention.steps[kept];
-  const lines = Array.from({ length: nHeads }, (_, head) => ({
+  const lines = Array.from({ length: Math.min(WINDOW, nHeads) }, (_, head) => ({
     name: String(head + 1),
     stored: attention.stored(kept, layer, head),
   }));
   const { shown, ...table } = weightTable(run, attention, query + 1, lines);
-  return { note: `Weights of query ${tokenWords(run, query)}: ${shown}.`, corner: "head", ...table };
+  const heads = `${lines.length} of ${plural(nHeads, "head")}`;
+  return {
+    note: `Weights of query ${tokenWords(run, query)}: ${heads}, ${shown}.`,
+    corner: "head",
+    ...table,
+  };
 }
