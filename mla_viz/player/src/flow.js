@@ -24,7 +24,7 @@ const APART_DARK = "#ff8a80";
  * @type {(item: Pick<Item, "phase" | "from" | "to">, at: number) => number}
  */
 export function progressOf({ phase, from, to }, at) {
-  return Math.max(0, Math.min(1, (at - phase - from) / (to - from)));
+  return Math.max(0, Math.min(1, (at - phase - from + 1e-9) / (to - from)));
 }
 
 /** @type {(moment: Moment, joins: { join: Join, gap: number, apart: boolean }[]) => void} */
@@ -33,14 +33,17 @@ export function drawFlow(moment, joins) {
   for (const arrow of scene.arrows) drawArrow(moment, arrow);
   for (const item of scene.items) drawItem(moment, item);
   for (const { side, x, y, words } of scene.gaps) {
-    write(moment.context, moment.theme, words, x, y, { colour: moment.theme[side].text, size: 11 });
+    write(moment.context, moment.theme, words, x, y, {
+      colour: moment.theme[side].text,
+      size: 11 * scene.text,
+    });
   }
   for (const join of joins) drawJoin(moment, join);
   drawReading(moment);
 }
 
 /** @type {(moment: Moment, arrow: Arrow) => void} */
-function drawArrow({ context, theme, at, lit }, { from, x, top, bottom, label, phase }) {
+function drawArrow({ context, theme, scene, at, lit }, { from, x, top, bottom, label, phase }) {
   const now = phase === phaseAt(at) || phase === lit;
   context.strokeStyle = now ? theme.ink : theme.muted;
   context.fillStyle = context.strokeStyle;
@@ -56,28 +59,27 @@ function drawArrow({ context, theme, at, lit }, { from, x, top, bottom, label, p
   context.lineTo(x + 3.5, bottom - 6);
   context.lineTo(x, bottom);
   context.fill();
-  if (label) drawWeight(context, theme, label, x + 7, (top + bottom) / 2 - 1);
+  if (label) drawWeight(context, theme, label, x + 7, (top + bottom) / 2 - 1, 10.5 * scene.text);
 }
 
 /**
  * A weight has one look: a grey tag, since it is fixed at training.
- * @type {(context: Context, theme: Theme, label: string, x: number, y: number) => void}
+ * @type {(context: Context, theme: Theme, label: string, x: number, y: number, size: number) => void}
  */
-function drawWeight(context, theme, label, x, y) {
-  context.font = `400 10.5px ${theme.font}`;
-  const width = context.measureText(label).width;
+function drawWeight(context, theme, label, x, y, size) {
+  const width = textWidth(context, theme, label, size);
   context.fillStyle = theme.line;
-  if (label.startsWith("W")) context.fillRect(x, y - 8, width + 8, 15);
-  write(context, theme, label, x + 4, y, { size: 10.5, colour: theme.ink });
+  if (label.startsWith("W")) context.fillRect(x, y - size * 0.75, width + 8, size * 1.45);
+  write(context, theme, label, x + 4, y, { size, colour: theme.ink });
 }
 
 /** @type {(moment: Moment, item: Item) => void} */
 function drawItem(moment, item) {
-  const { context, theme, at, lit } = moment;
+  const { context, theme, scene, at, lit } = moment;
   const share = progressOf(item, at);
   const bright = item.phase === lit;
   write(context, theme, item.label, item.x, item.y - 9, {
-    size: 11,
+    size: 11 * scene.text,
     colour: item.slot === "cache" ? theme[item.side].text : theme.ink,
     bold: item.slot === "cache" || bright,
   });
@@ -268,7 +270,7 @@ function writeReading(context, theme, scene, side, { read, bar, row, phase }) {
       ? `query · row ${row + 1} → ${figureText(scores[row])}`
       : `+ ${figureText(probs[row])} × row ${row + 1}`;
   const y = read.y + read.matrix.rows * read.rowHeight + 12;
-  write(context, theme, words, read.x, y, { size: 11.5, colour: theme.ink, bold: true });
+  write(context, theme, words, read.x, y, { size: 11.5 * scene.text, colour: theme.ink, bold: true });
   context.strokeStyle = theme.ink;
   context.lineWidth = 1;
   context.beginPath();
@@ -296,5 +298,5 @@ function drawJoin({ context, theme, scene, at }, { join, gap, apart }) {
   context.stroke();
   write(context, theme, apart ? "≠" : "=", sign, y + 0.5, { align: "center", size: 13, colour, bold: true });
   const words = `${join.label} ${gap === 0 ? "equal" : differenceText(gap)}`;
-  write(context, theme, words, sign + RADIUS + 5, y, { size: 10.5, colour });
+  write(context, theme, words, sign + RADIUS + 5, y, { size: 10.5 * scene.text, colour });
 }

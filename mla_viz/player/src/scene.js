@@ -31,7 +31,7 @@ import { ABSORBING, rowOf } from "./lane.js";
 /** @typedef {{ side: SideName, from: number, x: number, top: number, bottom: number, label: string, phase: number }} Arrow */
 /** @typedef {{ name: string, label: string, y: number, phase: number }} Join */
 /** @typedef {{ side: SideName, x: number, y: number, words: string }} Gap a place that one side leaves empty */
-/** @typedef {{ lanes: Record<SideName, Lane>, items: Item[], arrows: Arrow[], joins: Join[], gaps: Gap[], scales: Map<string, number>, unit: number, height: number, middle: number, narrow: boolean }} Scene */
+/** @typedef {{ lanes: Record<SideName, Lane>, items: Item[], arrows: Arrow[], joins: Join[], gaps: Gap[], scales: Map<string, number>, unit: number, text: number, height: number, middle: number, narrow: boolean }} Scene */
 /** @typedef {Omit<Item, "side" | "x" | "y" | "width" | "height" | "rowHeight" | "room" | "bars" | "from" | "to"> & Partial<Pick<Item, "from" | "to" | "bars">> & { at: number | "right" }} Plan */
 /** @typedef {{ from: string, to: string, label: string }} Lead */
 /** @typedef {{ plans: Plan[], leads: Lead[] }} Drawing */
@@ -79,6 +79,7 @@ export function sceneOf(run, lanes, head, width) {
     gaps: [],
     scales: scalesOf(plans),
     unit,
+    text: Math.max(1, Math.min(1.35, inner / 430)),
     height: narrow ? 2 * laneHeight + 20 : laneHeight,
     middle: inner + 2 * PAD + MIDDLE / 2,
     narrow,
@@ -91,7 +92,7 @@ export function sceneOf(run, lanes, head, width) {
     );
     scene.items.push(...items);
     scene.arrows.push(...drawing.leads.flatMap((lead) => arrowOf(lead, items)));
-    scene.gaps.push(...gapsOf(side, items, plans, { left, top, tops }));
+    scene.gaps.push(...gapsOf(side, items, plans, top + tops.moved + 26));
   }
   scene.joins.push(...joinsOf(scene, run));
   return scene;
@@ -202,14 +203,15 @@ function arrowOf({ from, to, label }, items) {
   ];
 }
 
-/** @type {(side: SideName, items: Item[], plans: Plan[], room: { left: number, top: number, tops: Record<string, number> }) => Gap[]} */
-function gapsOf(side, items, plans, { left, top, tops }) {
-  const words = { moved: "nothing to make here", mix: "", late: "" };
-  return Object.entries(words).flatMap(([slot, text]) => {
-    const empty =
-      text && plans.some((plan) => plan.slot === slot) && !items.some((item) => item.slot === slot);
-    return empty ? [{ side, x: left, y: top + tops[slot] + 26, words: text }] : [];
-  });
+/**
+ * Where the other side makes a key and a value and this one makes nothing.
+ * @type {(side: SideName, items: Item[], plans: Plan[], y: number) => Gap[]}
+ */
+function gapsOf(side, items, plans, y) {
+  const makes = (/** @type {Pick<Item, "slot" | "id">} */ { slot, id }) => slot === "moved" && id === "k";
+  const latent = items.find(({ id }) => id === "latent");
+  if (!latent || !plans.some(makes) || items.some(makes)) return [];
+  return [{ side, x: latent.x + 22, y, words: "nothing to expand" }];
 }
 
 /**
