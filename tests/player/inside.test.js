@@ -109,18 +109,29 @@ test("one element is as wide in every strip and block of both lanes, and nothing
   }
 });
 
-test("the largest terms and the rest are the whole sum", () => {
+test("the largest terms and the rest are the whole sum, to the digits that are told", () => {
   const [a, b] = [
     [1, -5, 2, 0.5, 3],
     [2, 1, -3, 1, 0.1],
   ];
-  const lines = sumOf(5, (at) => [a[at], b[at], `value ${at + 1}`]);
-  assert.deepEqual(lines, [
+  const product = (at) => [a[at], b[at], `value ${at + 1}`];
+  assert.deepEqual(sumOf(-8.2, 5, product), [
     "−6.00 = 2.00 × −3.00  (value 3)",
     "−5.00 = −5.00 × 1.00  (value 2)",
     "2.00 = 1.00 × 2.00  (value 1)",
-    "0.800 = the other 2",
+    "0.80 = the other 2",
   ]);
+  assert.deepEqual(sumOf(-4.1, 5, product, 0.5)[0], "−3.00 = 2.00 × −3.00  (value 3)");
+  for (let seed = 1; seed < 200; seed += 1) {
+    const [one, other] = [3, 7].map((by) =>
+      Array.from({ length: 9 }, (_, at) => Math.sin(seed * by + at * by)),
+    );
+    const value = one.reduce((sum, x, at) => sum + x * other[at], 0);
+    const lines = sumOf(value, 9, (at) => [one[at], other[at], ""]);
+    const told = lines.map((line) => line.split(" =")[0].replace("−", "-"));
+    const digits = told[0].split(".")[1].length;
+    assert.equal(told.reduce((sum, x) => sum + Number(x), 0).toFixed(digits), value.toFixed(digits));
+  }
 });
 
 /** What is written on the canvas of the open step. */

@@ -120,10 +120,11 @@ function madeWords(place) {
   const { dims, vectors } = side;
   const { layer } = place.view;
   const head = headOf(place);
-  if (item.id === "scores") return scoreWords(lane, row);
+  const value = figureOf(place);
+  if (item.id === "scores") return scoreWords(lane, row, side.dims.qk);
   if (item.id === "probs") return weightWords(lane, row);
   if (item.id === "õ" || (item.id === "o" && item.phase === 4)) {
-    const terms = sumOf(lane.values.rows, (at) => [
+    const terms = sumOf(value, lane.values.rows, (at) => [
       lane.probs[at],
       rowOf(lane.values, at)[column],
       `token ${at + 1}`,
@@ -135,7 +136,7 @@ function madeWords(place) {
     const width = up.length / dims.latent;
     return [
       "= Σ õ × W_UV",
-      ...sumOf(dims.latent, (at) => [lane.mix[at], up[at * width + column], `value ${at + 1}`]),
+      ...sumOf(value, dims.latent, (at) => [lane.mix[at], up[at * width + column], `value ${at + 1}`]),
     ];
   }
   if (
@@ -148,18 +149,19 @@ function madeWords(place) {
     const up = vectors.W_UK.part(layer, head);
     const width = up.length / dims.latent;
     const { q } = lane;
-    return ["= Σ q × W_UK", ...sumOf(width, (at) => [q[at], up[column * width + at], `value ${at + 1}`])];
+    return [
+      "= Σ q × W_UK",
+      ...sumOf(value, width, (at) => [q[at], up[column * width + at], `value ${at + 1}`]),
+    ];
   }
   return originWords(place);
 }
 
-/** @type {(lane: Lane, row: number) => string[]} */
-function scoreWords({ query, keys, scale }, row) {
+/** @type {(lane: Lane, row: number, width: number) => string[]} */
+function scoreWords({ query, keys, scores, scale }, row, width) {
   const key = rowOf(keys, row);
-  return [
-    `= Σ query × key × ${figureText(scale)}`,
-    ...sumOf(query.length, (at) => [query[at], key[at], `value ${at + 1}`]),
-  ];
+  const terms = sumOf(scores[row], query.length, (at) => [query[at], key[at], `value ${at + 1}`], scale);
+  return [`= Σ query × key, each divided by √${width}`, ...terms];
 }
 
 /** @type {(lane: Lane, row: number) => string[]} */
@@ -174,30 +176,34 @@ function weightWords({ scores }, row) {
 }
 
 /**
- * The largest terms of a sum of products, and the rest.
- * @type {(count: number, product: (at: number) => [number, number, string]) => string[]}
+ * The largest terms of a sum of products, and the rest, in as many digits as add up to the value.
+ * @type {(value: number, count: number, product: (at: number) => [number, number, string], factor?: number) => string[]}
  */
-export function sumOf(count, product) {
+export function sumOf(value, count, product, factor = 1) {
   /** @type {Term[]} */
   const terms = Array.from({ length: count }, (_, at) => {
     const [one, other, words] = product(at);
-    return { value: one * other, words: `${figureText(one)} × ${figureText(other)}  (${words})` };
+    return { value: one * other * factor, words: `${figureText(one)} × ${figureText(other)}  (${words})` };
   });
+  const digits = Math.min(6, Math.max(2, 2 - Math.floor(Math.log10(Math.abs(value) || 1))));
+  const text = (/** @type {number} */ term) =>
+    term.toFixed(digits).replace(/^-(0[.]0*$)?/, (_, zero) => zero ?? "−");
   const largest = [...terms]
     .sort((one, other) => Math.abs(other.value) - Math.abs(one.value))
     .slice(0, TERMS);
-  const rest =
-    terms.reduce((sum, { value }) => sum + value, 0) - largest.reduce((sum, { value }) => sum + value, 0);
+  const told = largest.reduce((sum, term) => sum + Number(term.value.toFixed(digits)), 0);
+  const lines = largest.map((term) => `${text(term.value)} = ${term.words}`);
   const left = count - largest.length;
-  const lines = largest.map(({ value, words }) => `${figureText(value)} = ${words}`);
-  return left > 0 ? [...lines, `${figureText(rest)} = the other ${left}`] : lines;
+  return left > 0 ? [...lines, `${text(Number(value.toFixed(digits)) - told)} = the other ${left}`] : lines;
 }
 
 /**
  * Where a cell of a vector or of the cache comes from.
  * @type {(place: Place) => string[]}
  */
-function originWords({ item, row, column, lane, side, view }) {
+function originWords(place) {
+  const { item, row, column, lane, side, view } = place;
+  const value = figureOf(place);
   const { dims, vectors, mechanism } = side;
   const [isKey, isValue] = [item.id === "k" || item.id === "keys", item.id === "v" || item.id === "values"];
   if ((isKey || isValue) && dims.latent && lane.latents) {
@@ -209,7 +215,7 @@ function originWords({ item, row, column, lane, side, view }) {
     const latent = rowOf(lane.latents, token);
     return [
       `= Σ c_KV × ${isKey ? "W_UK" : "W_UV"}`,
-      ...sumOf(dims.latent, (at) => [latent[at], up[at * width + column], `value ${at + 1}`]),
+      ...sumOf(value, dims.latent, (at) => [latent[at], up[at * width + column], `value ${at + 1}`]),
     ];
   }
   if (item.slot === "cache")

@@ -9,7 +9,7 @@ import { laneAt } from "./lane.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
-import { capitalised } from "./words.js";
+import { capitalised, differenceText } from "./words.js";
 
 /** @import { Surface } from "./canvas.js" */
 /** @import { Cursors } from "./cursor.js" */
@@ -36,6 +36,7 @@ export function makeInsideView(root, cursors, choose) {
   const surface = makeSurface(find(place, "canvas", HTMLCanvasElement));
   /** @type {Inside} */
   const inside = { surface, view: null, scene: null, images: new Map(), key: "" };
+  const joined = find(place, ".joined");
   const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
   cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
@@ -49,6 +50,7 @@ export function makeInsideView(root, cursors, choose) {
       if (!view.inside) return;
       inside.view = view;
       paintInside(inside, view);
+      setText(joined, joinedWords(inside.scene, view));
       setText(
         parts.title,
         `Inside step ${view.step + 1} of ${view.run.n_steps}, layer ${view.layer + 1}, head ${view.head + 1}`,
@@ -108,6 +110,19 @@ function paintInside(inside, view) {
     "aria-label",
     `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`,
   );
+}
+
+/**
+ * The joins in a line: for who cannot see them, and where lanes stand one under the other.
+ * @type {(scene: Scene | null, view: View) => string}
+ */
+function joinedWords(scene, { run, step, layer, head }) {
+  if (!run.gaps) return "Two models with weights of their own: nothing here is equal.";
+  const joins = scene ? joinsAt(scene, run, { step, layer, head }) : [];
+  const told = joins.map(
+    ({ join, gap, apart }) => `${join.label} ${apart ? "≠" : "="} ${differenceText(gap)}`,
+  );
+  return `Largest difference between the sides, as measured: ${told.join(", ")}.`;
 }
 
 /** @type {(view: View, width: number) => Scene | null} */
