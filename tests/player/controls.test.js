@@ -457,6 +457,7 @@ test("bytes that are shown already are not read again", () => {
 test("nothing goes on behind a player that was ended", () => {
   const page = show({ search: "?step=1" });
   page.press(" ");
+  page.fire(page.find(".growth canvas"), "focus");
   page.player.destroy();
   assert.deepEqual([page.frames.size, page.timers.size, page.observers.length], [0, 0, 0]);
   assert.equal(page.document.listeners.length, 0);

@@ -46,6 +46,24 @@ test("a table stands in a picture's place only while its switch is on", () => {
   }
 });
 
+test("no cell of a table is made before its switch is on", () => {
+  const page = show(AT_THE_FOX);
+  const make = page.document.createElement;
+  page.document.createElement = (tag) => {
+    assert.notEqual(tag, "td");
+    return make(tag);
+  };
+  page.press("ArrowLeft");
+  page.frame();
+  assert.throws(() => press(page, ".growth"));
+});
+
+test("a picture is in sight where its place is, whatever stands there", () => {
+  const page = show(AT_THE_FOX);
+  const { watched } = page.observers.find(({ kind }) => kind === "sight");
+  for (const picture of PICTURES) assert.ok(watched.includes(page.find(`${picture} .plot`)), picture);
+});
+
 test("a table has a header for each of its rows and columns, and is reached by keyboard", () => {
   for (const picture of PICTURES) {
     const { page } = tableOf(picture);
@@ -82,6 +100,11 @@ test("the triangle's table has the newest query first, masked keys blank", () =>
     ["3 🦊", "0.469", "0.484", "0.500"],
     ["2 ␣⏎", "0.219", "0.234", ""],
   ]);
+});
+
+test("the keys of a kept query are counted by its token, not by its row", () => {
+  const { note } = tableOf(".panel.left .triangle", { name: "golden_models.bin" });
+  assert.match(note, /; keys 1 to 3 of 3, rounded\.$/);
 });
 
 test("the chart's table has every line's bytes after each token, newest first", () => {

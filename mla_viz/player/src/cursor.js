@@ -48,7 +48,7 @@ export function makeCursors({ tooltip, spoken, help }) {
   let timer = 0;
 
   const leave = () => {
-    if (active) tooltip.drop(active.canvas);
+    if (active) tooltip.drop();
     active = null;
     outline.remove();
     clearTimeout(timer);

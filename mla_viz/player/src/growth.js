@@ -203,9 +203,11 @@ function chartGrid({ surface, log }, { run, step, theme }, goTo) {
       const [width, height] = [Math.min(apart, 12), axes.height];
       return { x: axes.x(column) - width / 2, y: MARGIN.top, width, height };
     },
-    at: (x) => ({ row: 0, column: Math.round((x - axes.x(0)) / apart) }),
+    at: (x) => {
+      const column = Math.round((x - axes.x(0)) / apart);
+      return column < 0 || column >= run.n_steps ? null : { row: 0, column };
+    },
     words: ({ column }) => {
-      if (column < 0 || column >= run.n_steps) return null;
       const lines = ownFirst(series).map(({ label, at }) => `${label} ${bytesText(at(column))}`);
       return [`token ${tokenWords(run, column)}`, ...lines].join("\n");
     },

@@ -66,10 +66,7 @@ export function makeTooltip(box) {
       const { left, top } = canvas.getBoundingClientRect();
       show({ canvas, describe, x, y }, { x: left + x, y: top + y });
     },
-    /** @type {(canvas: HTMLElement) => void} */
-    drop: (canvas) => {
-      if (asked?.canvas === canvas) hide();
-    },
+    drop: hide,
     refresh: () => asked && tell(),
     destroy: () => document.removeEventListener("pointerdown", elsewhere),
   };
