@@ -79,6 +79,29 @@ def frame_rate(page: Page, visit: Visit) -> str:
     return f"{statistics.median(page.evaluate(scrub) for _ in range(5)):.1f} (median of 5)"
 
 
+LONG = " a" * 180
+FRAMES = """async player => {
+  const [times, until] = [[], performance.now() + 11000];
+  player.querySelector('[data-action=phases]').click();
+  while (performance.now() < until) times.push(await new Promise(requestAnimationFrame));
+  return times.slice(1).map((time, at) => time - times[at]);
+}"""
+
+
+def bench_phases(visit: Visit, url: str) -> None:
+    """The inside of a step, all six phases played at speed 1, twice."""
+    for steps, query in ((57, "?step=57"), (245, f"?prompt={LONG}&max_new_tokens=65&step=245")):
+        visit.open(f"{url}{query}&phase=6")
+        visit.player.locator(".inside canvas").scroll_into_view_if_needed()
+        sent = visit.sent
+        frames = [ms for _ in range(2) for ms in visit.player.evaluate(FRAMES)]
+        per_second = 1000 / statistics.mean(frames)
+        name = f"phases played at {steps} tokens"
+        report(f"{name}, a frame", "20 ms p95", with_p95(frames, "ms"))
+        report(f"{name}, frames a second", ">= 50", f"{per_second:.1f}")
+        report("frames sent to the server meanwhile", "0", str(visit.sent - sent))
+
+
 def bench_rapid_keys(visit: Visit, url: str) -> None:
     """Twenty presses as fast as they come."""
     visit.open(url)
@@ -213,7 +236,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET_FLAGS)
         wide = {"viewport": {"width": 1440, "height": 1000}}
-        for bench in (bench_rapid_keys, bench_slider, bench_steps):
+        for bench in (bench_rapid_keys, bench_phases, bench_slider, bench_steps):
             context = browser.new_context(**wide)
             bench(Visit(context.new_page()), url)
             context.close()
