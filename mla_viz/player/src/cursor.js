@@ -38,8 +38,8 @@ const NEIGHBOURS = { left: "ArrowLeft", right: "ArrowRight", above: "ArrowUp", b
 
 /**
  * The cursor of all canvases of a player: it stands in the one that has the focus. `spoken` is a live region,
- * `help` the id of what tells the keys.
- * @param {{ tooltip: Tooltip, spoken: HTMLElement, help: string }} shared
+ * `help` tells the keys and is seen while they are the cursor's.
+ * @param {{ tooltip: Tooltip, spoken: HTMLElement, help: HTMLElement }} shared
  */
 export function makeCursors({ tooltip, spoken, help }) {
   const outline = element("span", "cell");
@@ -50,6 +50,7 @@ export function makeCursors({ tooltip, spoken, help }) {
   const leave = () => {
     if (active) tooltip.drop();
     active = null;
+    help.hidden = true;
     outline.remove();
     clearTimeout(timer);
     setText(spoken, "");
@@ -61,6 +62,7 @@ export function makeCursors({ tooltip, spoken, help }) {
     const box = grid.box(cell);
     Object.assign(stop, { cell });
     active = stop;
+    help.hidden = false;
     drawOutline(outline, box);
     frameOf(stop.canvas).append(outline);
     const below = { x: box.x + box.width / 2, y: box.y + box.height };
@@ -96,7 +98,7 @@ export function makeCursors({ tooltip, spoken, help }) {
     attach: (canvas, kind, grid) => {
       /** @type {Stop} */
       const stop = { canvas, grid, cell: null };
-      describeStop(canvas, kind, help);
+      describeStop(canvas, kind, help.id);
       tooltip.attach(canvas, {
         describe: (x, y) => wordsAt(stop, x, y),
         choose: (x, y) => chooseAt(stop, x, y),

@@ -64,7 +64,7 @@ const REST_MS = 120;
 export function makeStage(root, state, { goTo, choose }) {
   const strip = makeTokenStrip(find(root, ".tokens"), goTo);
   const tooltip = makeTooltip(find(root, ".tooltip"));
-  const cursors = makeCursors({ tooltip, spoken: find(root, ".told"), help: find(root, ".keys").id });
+  const cursors = makeCursors({ tooltip, spoken: find(root, ".told"), help: find(root, ".keys") });
   const inside = makeInsideView(root, cursors, choose);
   /** @type {Stage} */
   const stage = {
