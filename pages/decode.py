@@ -6,6 +6,7 @@ from mla_viz.run.settings import Settings
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run
 from mla_viz.ui.decode.sidebar import Sidebar
+from mla_viz.ui.decode.trade import trade
 from mla_viz.ui.player import player
 
 ONE_MODEL = (
@@ -46,5 +47,6 @@ if "shown" in st.session_state:
     title.caption(explanation)
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
+    trade(settings)
     player(payload)
     loss_section(settings)
