@@ -47,6 +47,6 @@ if "shown" in st.session_state:
     title.caption(explanation)
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
-    trade(settings)
     player(payload)
+    trade(settings)
     loss_section(settings)
