@@ -7,7 +7,7 @@ from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run
 from mla_viz.ui.decode.sidebar import Sidebar
 from mla_viz.ui.decode.trade import trade
-from mla_viz.ui.player import player
+from mla_viz.ui.player import player, take_along
 
 ONE_MODEL = (
     "One model, decoded two ways",
@@ -48,5 +48,6 @@ if "shown" in st.session_state:
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
     player(payload)
+    take_along(payload, settings)
     trade(settings)
     loss_section(settings)

@@ -6,6 +6,8 @@ is kept of the last steps and of every k-th step before them, and the run's note
 """
 
 from dataclasses import FrozenInstanceError, dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from mla_viz.run.inside import Gaps, Inside, Lane, Vectors, lane
 from mla_viz.run.record import Record, sealed
 
 TRACE_BYTES = 128 << 20
+_PLAYER = "mla_viz.player."
 CELL_BYTES = 4 << 20
 DIFFERENCES = ("scores", "probs", "out", "logits")
 
@@ -226,6 +229,23 @@ class Run(Record):
     def sides(self) -> tuple[Side, Side]:
         """Left, right."""
         return self.left, self.right
+
+    def save_html(self, path: str | Path) -> None:
+        """Write the run as one HTML file with the whole player, for any browser, without a network.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
+        Path(path).write_text(self._page(), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        """The player in a notebook's cell."""
+        return import_module(_PLAYER + "standalone").framed(self._page())
+
+    def _page(self) -> str:
+        """The player is above this room: it is asked for only when a run shows itself."""
+        packed = import_module(_PLAYER + "payload").pack_run(self)
+        return import_module(_PLAYER + "standalone").standalone(packed, self.prompt)
 
     def inside(self, step: object, layer: object, head: object) -> Inside:
         """What both sides computed at a step in one head of one layer, all counted from 0.

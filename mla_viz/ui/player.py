@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from mla_viz.player.bundle import FOLDER, bundle
+from mla_viz.player.standalone import standalone
+from mla_viz.run.settings import Settings
 
 _component = st.components.v2.component(
     "mla_viz_player",
@@ -17,3 +19,15 @@ _component = st.components.v2.component(
 def player(payload: bytes) -> None:
     """Show a packed run. The step lives in the browser and in its URL; nothing comes back."""
     _component(data=payload, key="player")
+
+
+def take_along(payload: bytes, settings: Settings) -> None:
+    """A button that downloads the run with its player; the file is made when it is asked for."""
+    st.download_button(
+        "Take it along: one HTML file",
+        lambda: standalone(payload, settings.prompt),
+        "mla-viz.html",
+        "text/html",
+        on_click="ignore",
+        help="The whole player with this run. It opens in any browser, without a network.",
+    )

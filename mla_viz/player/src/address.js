@@ -70,7 +70,12 @@ function writeAddress({ run, step, layer, head, speedName, inside, at }) {
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
   remember([...own, `prompt=${run?.prompt}`].join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;
-  if (wanted !== search) window.history.replaceState(window.history.state, "", pathname + wanted + hash);
+  if (wanted === search) return;
+  try {
+    window.history.replaceState(window.history.state, "", pathname + wanted + hash);
+  } catch {
+    // a frame without an address of its own keeps none
+  }
 }
 
 /**

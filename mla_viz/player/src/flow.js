@@ -298,5 +298,5 @@ function drawJoin({ context, theme, scene, at }, { join, gap, apart }) {
   context.stroke();
   write(context, theme, apart ? "≠" : "=", sign, y + 0.5, { align: "center", size: 13, colour, bold: true });
   const words = `${join.label} ${gap === 0 ? "equal" : differenceText(gap)}`;
-  write(context, theme, words, sign + RADIUS + 5, y, { size: 10.5 * scene.text, colour });
+  write(context, theme, words, sign + RADIUS + 5, y, { size: 10.5, colour });
 }

@@ -36,7 +36,7 @@ import { ABSORBING, rowOf } from "./lane.js";
 /** @typedef {{ from: string, to: string, label: string }} Lead */
 /** @typedef {{ plans: Plan[], leads: Lead[] }} Drawing */
 
-export const MIDDLE = 112;
+export const MIDDLE = 124;
 const PAD = 14;
 const BARS = 132;
 const STRIP = 12;
