@@ -227,3 +227,32 @@ def test_another_run_has_another_name(what):
     other = replace(golden.SAME, left=replace(golden.NAIVE, **changed))
     names = [unpack(pack_run(run))["run"] for run in (golden.SAME, other, golden.SAME)]
     assert names[0] == names[2] != names[1]
+
+
+def test_vectors_travel_for_as_many_layers_and_then_steps_as_the_bound_holds(monkeypatch):
+    run = decode("A fox ran", source="synthetic", layers=3, heads=2, latent=4, max_new_tokens=9)
+    whole = [payload._layer_bytes(side, run.n_steps) for side in run.sides()]
+    for bound, layers, kept in [
+        (3 * sum(whole), 3, run.n_steps),
+        (3 * sum(whole) - 1, 2, run.n_steps),
+        (sum(whole), 1, run.n_steps),
+        (sum(whole) - 1, 1, run.n_steps * 3 // 4),
+        (1, 1, 1),
+    ]:
+        monkeypatch.setattr(payload, "VECTOR_BYTES", bound)
+        header = unpack(pack_run(run))
+        for side in (header["left"], header["right"]):
+            assert side["vectors"]["n_layers"] == layers
+            assert side["vectors"]["steps"] == list(range(run.n_steps))[-kept:]
+            assert len(side["vectors"]["x"]) == kept
+            assert len(side["vectors"]["latents"]) == run.n_steps
+            rows = sum(step + 1 for step in side["vectors"]["steps"])
+            assert len(side["vectors"]["scores"]) == rows * layers * 2
+        assert bool(header["notes"]) == ((layers, kept) != (3, run.n_steps))
+
+
+def test_an_array_that_is_there_already_is_not_packed_again():
+    body = payload.Body()
+    places = [body.place(raw) for raw in (b"abc", b"abcdefgh9", b"abc", b"")]
+    assert places == [0, 8, 0, 24]
+    assert bytes(body.bytes) == b"abc" + bytes(5) + b"abcdefgh9" + bytes(7)

@@ -23,9 +23,10 @@ from mla_viz.mechanisms.segments import Segment
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.player import layout
 from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
+from mla_viz.words import mb_text
 
 EXACT_BYTES = 16 << 20
-VECTOR_BYTES = 4 << 20
+VECTOR_BYTES = 2_900_000
 
 
 class Body:
@@ -265,7 +266,9 @@ def _left_out(run: Run, layers: int, kept: int) -> list[str]:
         return []
     last = "" if kept == len(run.left.probs.steps) else f", at its last {kept:,} kept steps"
     some = "layer 1" if layers == 1 else f"layers 1 to {layers}"
-    return [f"Inside a step: within {VECTOR_BYTES >> 20} MiB, the vectors of {some}{last}."]
+    return [
+        f"Inside a step opens in {some}{last}: the vectors of more pass {mb_text(VECTOR_BYTES)}."
+    ]
 
 
 def _vectors(side: Side, layers: int, kept: int) -> layout.Vectors:
