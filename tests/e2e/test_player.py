@@ -191,7 +191,7 @@ def test_on_paper_no_drawing_is_cut_and_no_token_left_out(long, size):
     scrolling = long.player.evaluate(SCROLLING)
     moved = long.player.locator(".transport").is_visible()
     long.page.emulate_media(media="screen")
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     assert all(whole and not held for whole, held in drawn), drawn
     assert (scrolling, moved) == ([], False)
 

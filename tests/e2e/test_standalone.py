@@ -1,6 +1,7 @@
 """The one HTML file in a real browser, from disk, without a network."""
 
 import pytest
+from playwright.sync_api import expect
 
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
@@ -37,7 +38,9 @@ def test_every_step_shows_what_the_run_holds(offline, file, run):
         offline.player.press("ArrowRight")
     offline.player.press("[")
     gap = run.gaps.scores[run.n_steps - 1, 0, 0]
-    told = offline.player.locator(".joined").inner_text()
+    joined = offline.player.locator(".joined")
+    expect(joined).to_contain_text("scores = ")
+    told = joined.inner_text()
     assert float(told.split("scores = ")[1].split(",")[0]) == pytest.approx(gap, rel=0.06)
     assert offline.errors == []
     assert offline.page.evaluate("document.documentElement.scrollWidth") <= 390
