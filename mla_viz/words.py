@@ -63,12 +63,6 @@ def signed_text(x: Number, digits: int) -> str:
     return minus(f"{x:+.{digits}f}")
 
 
-def cell_text(x: Number) -> str:
-    """Two digits at most, no trailing zeros, a true minus: `1.5`, `−0.25`, `0`."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else minus(text)
-
-
 def number_text(x: Number) -> str:
     """Whole, or with three digits or so: `7,808`, `56.9`, `2.25`, `0.0043`, `−53.8`."""
     if float(x).is_integer():

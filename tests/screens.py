@@ -1,5 +1,6 @@
 """Pages and parts of pages, run without a browser."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -66,6 +67,6 @@ def tables(app):
     return found
 
 
-def matrices(app):
-    """The HTML of every matrix."""
-    return [body for body in bodies(app) if "<caption" in body]
+def drawings(app):
+    """The record of every drawing of the worked example."""
+    return [json.loads(part.proto.json) for part in app.get("bidi_component")]

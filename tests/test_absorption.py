@@ -8,16 +8,16 @@ from html import unescape
 import pytest
 
 from mla_viz.config import MLAGeometry, ModelGeometry
-from mla_viz.cost import Flow, flows
-from mla_viz.figures.matrix import equations_html
-from mla_viz.findings.lesson import GEOMETRY, FormatError, make_lesson, stage_matrices
+from mla_viz.cost import Flow, flows, operations
+from mla_viz.findings.lanes import joins, lane_matrices
+from mla_viz.findings.lesson import GEOMETRY, HEADS, FormatError, make_lesson
 from mla_viz.published.catalog import MODELS
 from mla_viz.shipped import shipped
 from mla_viz.ui.absorption import algebra, dims, parts, stages
 from mla_viz.ui.absorption.parts import prose
 from mla_viz.ui.absorption.stages import code_line
 from mla_viz.words import flops_text
-from tests.screens import bodies, matrices, said, section, tables
+from tests.screens import bodies, drawings, said, section, tables
 
 G = MLAGeometry(40, 6, 10, 4, 14, 25, q_lora_rank=20)
 PLAIN = replace(G, q_lora_rank=None)
@@ -72,11 +72,96 @@ def test_a_stage_shows_its_matrices_its_products_and_its_code(number):
     assert ("No matrix product: nothing is counted." in captions) == (not LEDGER[number])
     assert app.code[0].value == stage["code"]
     assert captions[-1] == f"{stage['file']}, line {code_line(stage['file'], stage['code'])}"
-    assert matrices(app) == [drawn(stage["equations"], f"Matrices of stage {number}")]
+    (record,) = drawings(app)
+    assert record["run"] == f"Drawing of stage {number}"
+    assert as_written(record) == as_written_in(stage["band"])
+    assert_numbers_are_the_lessons(record)
 
 
-def drawn(equations, label):
-    return equations_html(equations, stage_matrices(make_lesson()), label)
+def as_written(record):
+    """Lanes of each band as the page's prose writes them, and what is equal between them."""
+    return [
+        {
+            lane["name"]: [
+                [[" | ".join(place) for place in row] for row in scheme]
+                for scheme in lane["schemes"]
+            ]
+            for lane in band["lanes"]
+        }
+        | {"equal": [join["name"] for join in band["joins"]]}
+        for band in record["bands"]
+    ]
+
+
+def as_written_in(bands):
+    return [
+        {"equal": []} | {key: value for key, value in band.items() if not key.endswith("_says")}
+        for band in bands
+    ]
+
+
+def assert_numbers_are_the_lessons(record):
+    lesson = make_lesson()
+    for lane, drawn in record["matrices"].items():
+        known = lane_matrices(lesson, lane)
+        for name, matrix in drawn.items():
+            assert matrix["values"] == known[name].values.tolist(), (lane, name)
+            assert matrix["role"] == known[name].role, (lane, name)
+    for found in (join for band in record["bands"] for join in band["joins"]):
+        (measured,) = joins([found["name"]], lesson, lesson)
+        assert (found["gaps"], found["apart"]) == (measured.gaps, False)
+
+
+def test_the_numbers_said_to_be_cached_are_those_drawn_as_cached():
+    (record,) = drawings(section(stages.steps, G, step_stage=3))
+    for lane in record["bands"][1]["lanes"]:
+        places = sum((sum(row, []) for scheme in lane["schemes"] for row in scheme), [])
+        drawn = [record["matrices"][lane["name"]][name] for name in places]
+        kept = [matrix["values"] for matrix in drawn if matrix["role"] == "cached"]
+        count = sum(len(row) for values in kept for row in values)
+        assert f"has cached {count} numbers" in lane["says"]
+
+
+STEPS = prose()["step"]
+
+
+def names_of(bands, lanes):
+    schemes = [scheme for band in bands for lane in lanes for scheme in band.get(lane, ())]
+    places = [place for scheme in schemes for row in scheme for place in row if place]
+    return {name for place in places for name in place.split(" | ")}
+
+
+def test_what_makes_a_matrix_is_drawn_where_the_matrix_is_drawn_first():
+    lesson, seen = make_lesson(), {"alike": set(), "naive": set(), "absorbed": set()}
+    for stage in STEPS:
+        for lane, told in seen.items():
+            known, here = lane_matrices(lesson, lane), names_of(stage["band"], ("alike", lane))
+            for name in names_of(stage["band"], (lane,)) - told - seen["alike"]:
+                for part in known[name].made.of if known[name].made else ():
+                    heads = {f"{part} {head}" for head in HEADS}
+                    assert part in here or heads <= here, (stage["title"], lane, name, part)
+            told |= names_of(stage["band"], (lane,))
+    assert all(len(told) > 10 for told in seen.values())
+
+
+NOT_MATRICES = {"i", "d_n", "d_R"}
+
+
+def test_all_that_a_stages_formula_and_products_name_is_drawn_by_then_for_every_head():
+    drawn = set()
+    ledger = {line.name: line.formula for line in operations("mla_absorbed", GEOMETRY, 5, 1)}
+    for stage in STEPS:
+        drawn |= names_of(stage["band"], ("alike", "absorbed"))
+        symbols = {name.split(" ")[0].removesuffix("ᵀ") for name in drawn}
+        symbols |= {name.rpartition(" ")[2] for name in drawn if "head" not in name}
+        formulas = [
+            stage["formula"],
+            *(ledger[name].replace("ᵀ", "") for name in stage["operations"]),
+        ]
+        for symbol in {name for formula in formulas for name in parts.symbols_in(formula)}:
+            assert symbol in symbols | NOT_MATRICES, (symbol, stage["title"])
+    heads = {name for name in drawn if name.endswith("head 1")}
+    assert {name.replace("1", "2") for name in heads} <= drawn
 
 
 def test_stages_step_and_go_round_at_the_ends():
@@ -306,7 +391,10 @@ FLOWS = [(100, 40), (10, 400), (10, 200), (10, 100)]
 
 def test_a_product_of_three_is_counted_in_both_brackets():
     app = section(algebra.bracket, G)
-    assert matrices(app) == [drawn(prose()["equations"]["bracket"], "Matrices of both brackets")]
+    (record,) = drawings(app)
+    assert record["run"] == "Drawing of both brackets"
+    assert as_written(record) == as_written_in(prose()["bracket"])
+    assert_numbers_are_the_lessons(record)
     assert said(app)[1:] == [
         f"**{name}**, one head, one new token, at the dims chosen" for name in ("Scores", "Values")
     ]
@@ -383,10 +471,12 @@ def test_merging_that_keeps_the_weights_as_many_does_not_grow():
 def test_rope_on_the_content_path_shows_the_damage(monkeypatch):
     monkeypatch.setattr(algebra, "rope_break", lambda distances: [d / 200 for d in distances])
     app = section(algebra.rope)
-    label = "Matrices of both parts of the scores"
-    assert matrices(app) == [drawn(prose()["equations"]["rope"], label)]
+    (record,) = drawings(app)
+    assert record["run"] == "Drawing of both parts of the scores"
+    assert as_written(record) == as_written_in(prose()["rope"])
+    assert_numbers_are_the_lessons(record)
     app = section(algebra.rope, rope_on_content="true")
-    assert not matrices(app)
+    assert not drawings(app)
     distances = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
     expected = [
         {"distance": str(d), "difference over true score": f"{d / 2:.0f}%"} for d in distances
@@ -463,6 +553,9 @@ def written(app):
     """Everything a part of the page says, tables and matrices included."""
     told = [*said(app), *(text.value for text in (*app.caption, *app.info, *app.warning))]
     told += [unescape(re.sub("<[^>]*>", " ", body)) for body in bodies(app)]
+    for record in drawings(app):
+        told += [lane["says"] for band in record["bands"] for lane in band["lanes"]]
+        told += [name for drawn in record["matrices"].values() for name in drawn]
     return [*told, *(option for radio in app.radio for option in radio.options)]
 
 

@@ -12,15 +12,15 @@ from mla_viz.findings.lesson import (
     FORMAT_GEOMETRY,
     GEOMETRY,
     Lesson,
+    Naive,
+    converted,
     format_errors,
     make_lesson,
     rope_break,
-    stage_matrices,
     turned,
 )
-from mla_viz.findings.matrix import CACHED, FIXED, PASSING
 from mla_viz.published.catalog import MODELS
-from mla_viz.ui.absorption.parts import prose, symbols_in
+from mla_viz.ui.absorption.parts import prose
 from mla_viz.ui.absorption.stages import code_line
 
 # Worked by hand: two words, d_model 2, one head of 1, a latent of 2, a RoPE pair.
@@ -44,13 +44,15 @@ def test_a_case_worked_by_hand():
     assert BY_HAND.C_KV.tolist() == [[1, 0], [2, 1]]
     assert BY_HAND.q.tolist() == [[[1]]]
     assert BY_HAND.q_latent.tolist() == [[[2, -1]]]
-    assert BY_HAND.content.tolist() == BY_HAND.content_from_keys.tolist() == [[[2, 3]]]
+    naive = converted(BY_HAND, Naive)
+    assert BY_HAND.content.tolist() == naive.content.tolist() == [[[2, 3]]]
     assert BY_HAND.K_R.ravel() == pytest.approx([1, 0, cos(1), sin(1)])
     assert BY_HAND.q_R.ravel() == pytest.approx([cos(1), sin(1)])
     assert BY_HAND.position.ravel() == pytest.approx([cos(1), 1])
     weight = 1 / (1 + np.exp((2 + cos(1) - 3 - 1) / 2))  # over the root of 2 + 2, the lesson's dims
     assert BY_HAND.probs[0, 0] == pytest.approx([1 - weight, weight])
-    assert BY_HAND.o_head[0, 0, 0] == pytest.approx(1 * (1 - weight) + 3 * weight)
+    for lesson in (BY_HAND, naive):
+        assert lesson.o_head[0, 0, 0] == pytest.approx(1 * (1 - weight) + 3 * weight)
     assert BY_HAND.out[0] == pytest.approx([1 + 2 * weight, -1 - 2 * weight])
 
 
@@ -92,130 +94,24 @@ def reference(m):
         "q_R": q_rope,
         "q_latent": [m.W_UK[h] @ q[h] for h in heads],
         "content": content,
-        "content_from_keys": content,
         "position": position,
         "scores": scores,
         "probs": probs,
         "o_latent": probs @ latents,
         "o_head": o_head,
-        "o_from_values": o_head,
     }
     out = {"out": [sum(o_head[h] @ m.W_O[h] for h in heads)]}
     return alone | {name: np.array(rows)[:, None] for name, rows in of_heads.items()} | out
 
 
-def test_every_matrix_is_what_its_symbol_says():
-    lesson = make_lesson()
+@pytest.mark.parametrize("kind", [Lesson, Naive])
+def test_every_matrix_is_what_its_symbol_says_from_latents_and_from_keys(kind):
+    lesson = converted(make_lesson(), kind)
     expected = reference(lesson)
     own = {name for name, value in vars(Lesson).items() if isinstance(value, property)}
     assert set(expected) == own
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(lesson, name), values, atol=1e-12, err_msg=name)
-
-
-WORDS = ("The", "next", "day", "is", "bright")
-HEADS = ("head 1", "head 2")
-# Shown name: the matrix, which part of it, its role, the names of its rows and of its columns.
-BOTH = (slice(None), 0)
-SHOWN = {
-    "x": ("x", ..., PASSING, ("bright",), ()),
-    "X": ("X", ..., PASSING, WORDS, ()),
-    "out": ("out", ..., PASSING, ("bright",), ()),
-    "W_DKV": ("W_DKV", ..., FIXED, (), ()),
-    "W_KR": ("W_KR", ..., FIXED, (), ()),
-    "c_KV": ("C_KV", [4], CACHED, ("bright",), ()),
-    "k_R": ("K_R", [4], CACHED, ("bright",), ()),
-    "C_KV": ("C_KV", ..., CACHED, WORDS, ()),
-    "K_R": ("K_R", ..., CACHED, WORDS, ()),
-    "q̃": ("q_latent", BOTH, PASSING, HEADS, ()),
-    "q_R": ("q_R", BOTH, PASSING, HEADS, ()),
-    "content part": ("content", BOTH, PASSING, HEADS, WORDS),
-    "position part": ("position", BOTH, PASSING, HEADS, WORDS),
-    "scores s": ("scores", BOTH, PASSING, HEADS, WORDS),
-    "weights p": ("probs", BOTH, PASSING, HEADS, WORDS),
-    "õ": ("o_latent", BOTH, PASSING, HEADS, ()),
-}
-PER_HEAD = {"W_UQ": "W_UQ", "W_QR": "W_QR", "W_UV": "W_UV", "W_O": "W_O", "q": "q", "q_R": "q_R"}
-PER_HEAD |= {"q̃": "q_latent", "õ": "o_latent", "o": "o_head", "W_UK": "W_UK"}
-SHOWN |= {
-    f"{name} {head}": (symbol, i, FIXED if name.startswith("W") else PASSING, (), ())
-    for name, symbol in PER_HEAD.items()
-    for i, head in enumerate(HEADS)
-}
-
-
-def test_a_stage_shows_the_matrix_that_it_names_and_how_long_it_lives():
-    lesson = make_lesson()
-    known, shown = vars(lesson) | reference(lesson), stage_matrices(lesson)
-    for name, (symbol, part, role, rows, columns) in SHOWN.items():
-        found = shown[name]
-        assert (found.name, found.role, found.rows, found.columns) == (name, role, rows, columns)
-        assert found.newest == (rows == WORDS)
-        np.testing.assert_allclose(
-            found.values, np.array(known[symbol])[part], atol=1e-12, err_msg=name
-        )
-
-
-def worked(parts, m):
-    """What the left side of an equation comes to, by plain arithmetic on the matrices it names."""
-    left = parts[: parts.index("=")]
-    if left[0] == "exp":
-        return np.exp(m[left[1]])
-    if left[0] == "sum of each row of":
-        return m[left[1]].sum(1, keepdims=True)
-    if "turned by" in left:
-        (a, b), (cosine, sine) = m[left[0]].T, m[left[2]].T
-        return np.stack([a * cosine - b * sine, a * sine + b * cosine], 1)
-    terms = {"·": "@"} | {name: f"m[{name!r}]" for name in m}
-    return eval("".join(terms.get(part, part) for part in left), {"m": m})
-
-
-STEPS, BEHIND = prose()["step"], prose()["equations"]
-EQUATIONS = [*(stage["equations"] for stage in STEPS), *BEHIND.values()]
-
-
-@pytest.mark.parametrize("parts", [parts for stage in EQUATIONS for parts in stage], ids=" ".join)
-def test_an_equation_comes_to_what_it_says(parts):
-    matrices = {name: matrix.values for name, matrix in stage_matrices(make_lesson()).items()}
-    np.testing.assert_allclose(worked(parts, matrices), matrices[parts[-1]], atol=1e-12)
-    assert len(parts) == parts.index("=") + 2
-
-
-def among(name, known):
-    """Whether a matrix, its transpose, all its rows or the matrix that it is a row of is known."""
-    stack = name
-    for head in HEADS:
-        stack = stack.removesuffix(f" {head}")
-    plain = {name, name.replace("ᵀ", ""), stack}
-    return bool(plain & known) or all(f"{name} {head}" in known for head in HEADS)
-
-
-def test_whatever_an_equation_takes_is_given_or_was_made_before():
-    shown = stage_matrices(make_lesson())
-    made = {"x", "X", "cos, sin of 4", "cos, sin of 0 to 4"}
-    for parts in (parts for stage in EQUATIONS for parts in stage):
-        *taken, result = (part for part in parts if part in shown)
-        for name in taken:
-            assert shown[name].role == FIXED or among(name, made), (name, parts)
-        made.add(result)
-
-
-NOT_MATRICES = {"i", "d_n", "d_R"}
-
-
-def test_all_that_a_stages_formula_and_products_name_is_shown_by_then_for_every_head():
-    shown, drawn = stage_matrices(make_lesson()), set()
-    ledger = {line.name: line.formula for line in operations("mla_absorbed", GEOMETRY, 5, 1)}
-    for stage in STEPS:
-        drawn |= {part for parts in stage["equations"] for part in parts if part in shown}
-        symbols = {name.rpartition(" ")[2] for name in drawn if "head" not in name} | drawn
-        products = [ledger[name].replace("ᵀ", "") for name in stage["operations"]]
-        formulas = [stage["formula"], *products]
-        for symbol in {name for formula in formulas for name in symbols_in(formula)} - NOT_MATRICES:
-            transposed = (f"{symbol}ᵀ {head}" in drawn for head in HEADS)
-            assert among(symbol, symbols) or all(transposed), (symbol, stage["title"])
-    heads = {name for name in shown if name.endswith("head 1")}
-    assert {name.replace("1", "2") for name in heads & drawn} <= drawn
 
 
 def test_the_lesson_is_of_few_and_short_numbers():
@@ -242,6 +138,15 @@ def test_toy_dims_teach_what_deepseek_teaches():
     g = GEOMETRY
     assert g.qk_nope_head_dim < g.d_model * g.kv_lora_rank / (g.d_model + g.kv_lora_rank)
     assert 2 * g.kv_lora_rank > g.qk_nope_head_dim + g.v_head_dim
+
+
+def test_a_lesson_in_another_format_is_rounded_to_it_all_the_way():
+    lesson = converted(make_lesson(), Naive, "float32")
+    for name, value in vars(Lesson).items():
+        if isinstance(value, property):
+            assert getattr(lesson, name).dtype == np.float32, name
+    exact = make_lesson().out
+    assert 0 < np.abs(lesson.out - exact).max() < 1e-5
 
 
 def test_rope_on_content_breaks_the_identity_more_with_distance():
@@ -278,7 +183,7 @@ def powers_past_the_end_of_float16():
 
 
 def test_every_stage_has_its_products_and_its_line_of_code():
-    for stage in STEPS:
+    for stage in prose()["step"]:
         assert code_line(stage["file"], stage["code"]) > 1
         counted = {op.name for op in operations("mla_absorbed", GEOMETRY, 5, 1)}
         assert set(stage["operations"]) <= counted

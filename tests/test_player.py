@@ -108,15 +108,17 @@ def test_what_the_bundle_does_not_know_is_refused_by_name(tmp_path, modules, mes
         bundle("a", written(tmp_path, **modules))
 
 
-def test_the_bundle_mounts_a_player_in_any_script():
-    script = bundle() + "console.log(Object.keys(mlaVizPlayer).join())"
+@pytest.mark.parametrize("entry", ["player", "lesson"])
+def test_the_bundle_mounts_a_player_in_any_script(entry):
+    script = bundle(entry) + "console.log(Object.keys(mlaVizPlayer).join())"
     result = node("--input-type=commonjs", "-", text=script)
     assert result.stdout.strip() == "mount", result.stderr
 
 
-def test_no_module_is_left_out_of_the_bundle():
+def test_no_module_is_left_out_of_both_bundles():
+    both = bundle() + bundle("lesson")
     names = {path.stem for path in (FOLDER / "src").glob("*.js")}
-    assert {name for name in names if f"const ${name} = " not in bundle()} == set()
+    assert {name for name in names if f"const ${name} = " not in both} == set()
 
 
 LANES = """

@@ -15,7 +15,6 @@ from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import Watch, rope_angles, rotate
 from mla_viz.attention.weights import MLAWeights, cast, random_mla
 from mla_viz.config import MLAGeometry
-from mla_viz.findings.matrix import CACHED, FIXED, PASSING, Matrix
 from mla_viz.model.device import DTYPES
 
 WORDS = ("The", "next", "day", "is", "bright")
@@ -90,13 +89,8 @@ class Lesson:
 
     @property
     def content(self) -> Float[np.ndarray, "heads 1 words"]:
-        """Content part of every score, from the latent; unscaled."""
+        """Content part of every score, from the latents; unscaled."""
         return self.q_latent @ self.C_KV.T
-
-    @property
-    def content_from_keys(self) -> Float[np.ndarray, "heads 1 words"]:
-        """The same, from rebuilt keys."""
-        return self.q @ self.K.swapaxes(-1, -2)
 
     @property
     def position(self) -> Float[np.ndarray, "heads 1 words"]:
@@ -125,103 +119,29 @@ class Lesson:
         return self.o_latent @ self.W_UV
 
     @property
-    def o_from_values(self) -> Float[np.ndarray, "heads 1 v"]:
-        """The same, from rebuilt values."""
-        return self.probs @ self.V
-
-    @property
     def out(self) -> Float[np.ndarray, "1 d_model"]:
         """Sum over heads of o_head W_O."""
         return (self.o_head @ self.W_O).sum(0)
 
 
-def stage_matrices(lesson: Lesson) -> dict[str, Matrix]:
-    """Every matrix that the page's equations name; of those per head, one a head."""
-    shown = [*_shared(lesson), *_made(lesson), *_stacked(lesson), *_per_head(lesson)]
-    return {matrix.name: matrix for matrix in shown}
+@dataclass(frozen=True)
+class Naive(Lesson):
+    """The same step from the keys and values of every head."""
+
+    @property
+    def content(self) -> Float[np.ndarray, "heads 1 words"]:
+        """Content part of every score, from the keys; unscaled."""
+        return self.q @ self.K.swapaxes(-1, -2)
+
+    @property
+    def o_head(self) -> Float[np.ndarray, "heads 1 v"]:
+        """Every head's output: the weighted mean of its values."""
+        return self.probs @ self.V
 
 
-def _shared(m: Lesson) -> list[Matrix]:
-    """Weights without heads, and what is cached."""
-    return [
-        Matrix("W_DKV", m.W_DKV, FIXED),
-        Matrix("W_KR", m.W_KR, FIXED),
-        Matrix("c_KV", m.C_KV[-1:], CACHED, WORDS[-1:]),
-        Matrix("k_R", m.K_R[-1:], CACHED, WORDS[-1:]),
-        Matrix("C_KV", m.C_KV, CACHED, WORDS, newest=True),
-        Matrix("K_R", m.K_R, CACHED, WORDS, newest=True),
-        Matrix("C_KVᵀ", m.C_KV.T, CACHED, columns=WORDS),
-        Matrix("K_Rᵀ", m.K_R.T, CACHED, columns=WORDS),
-    ]
-
-
-def _made(m: Lesson) -> list[Matrix]:
-    """Rows of words: what comes in, its RoPE keys before they are turned, the turns, the output."""
-    word, count = WORDS[-1:], len(WORDS)
-    # The place (1, 0), turned, is (cos, sin) of the position.
-    turns = turned(np.tile([1.0, 0.0], (count, 1)), np.arange(count))
-    return [
-        Matrix("x", m.x, PASSING, word),
-        Matrix("X", m.X, PASSING, WORDS, newest=True),
-        Matrix("x·W_KR", m.x @ m.W_KR, PASSING, word),
-        Matrix("X·W_KR", m.X @ m.W_KR, PASSING, WORDS, newest=True),
-        Matrix("cos, sin of 4", turns[-1:], PASSING, word),
-        Matrix("cos, sin of 0 to 4", turns, PASSING, WORDS, newest=True),
-        Matrix("out", m.out, PASSING, word),
-    ]
-
-
-def _stacked(m: Lesson) -> list[Matrix]:
-    """A row a head; a column a word in those of all words."""
-    exp = np.exp(m.scores)
-    of_words = {
-        "content part": m.content,
-        "position part": m.position,
-        "scores s": m.scores,
-        "exp s": exp,
-        "weights p": m.probs,
-    }
-    others = {
-        "q̃": m.q_latent,
-        "q_R": m.q_R,
-        "row sums": exp.sum(-1, keepdims=True),
-        "õ": m.o_latent,
-    }
-    return [
-        Matrix(name, values[:, 0], PASSING, HEADS, columns)
-        for stacks, columns in ((of_words, WORDS), (others, ()))
-        for name, values in stacks.items()
-    ]
-
-
-def _per_head(m: Lesson) -> list[Matrix]:
-    """A matrix a head."""
-    fixed = {
-        "W_UQ": m.W_UQ,
-        "W_QR": m.W_QR,
-        "W_UK": m.W_UK,
-        "W_UKᵀ": m.W_UK.swapaxes(-1, -2),
-        "W_UV": m.W_UV,
-        "W_O": m.W_O,
-    }
-    made = {
-        "q": m.q,
-        "x·W_QR": m.x @ m.W_QR,
-        "q_R": m.q_R,
-        "q̃": m.q_latent,
-        "K": m.K,
-        "Kᵀ": m.K.swapaxes(-1, -2),
-        "content part": m.content,
-        "q·Kᵀ": m.content_from_keys,
-        "õ": m.o_latent,
-        "o": m.o_head,
-    }
-    return [
-        Matrix(f"{name} {head}", of_head, role, WORDS if name == "K" else ())
-        for role, group in ((FIXED, fixed), (PASSING, made))
-        for name, values in group.items()
-        for head, of_head in zip(HEADS, values, strict=True)
-    ]
+def converted(lesson: Lesson, to: type[Lesson], dtype: str = "float64") -> Lesson:
+    """The lesson's words and weights in this number format, for one step of this kind."""
+    return to(**{name: values.astype(dtype) for name, values in vars(lesson).items()})
 
 
 def make_lesson() -> Lesson:
@@ -247,8 +167,10 @@ def turned(
     x: Float[np.ndarray, "*lead seq width"], pos: np.ndarray, theta: float = GEOMETRY.rope_theta
 ) -> Float[np.ndarray, "*lead seq width"]:
     """RoPE at these positions, by the engine's own rotation."""
-    table = rope_angles(torch.from_numpy(pos), x.shape[-1], theta, torch.float64)
-    return rotate(torch.from_numpy(np.ascontiguousarray(x)), table).numpy()
+    pairs = torch.from_numpy(np.ascontiguousarray(x))
+    return rotate(
+        pairs, rope_angles(torch.from_numpy(pos), x.shape[-1], theta, pairs.dtype)
+    ).numpy()
 
 
 def rope_break(distances: list[int], head_dim: int = 64, pairs: int = 256) -> list[float]:

@@ -3,8 +3,10 @@
 
 import { makeImage, textWidth, write } from "./canvas.js";
 import { mixed } from "./lane.js";
+import { apartColour, LOOKS } from "./looks.js";
 import { phaseAt } from "./phases.js";
 import { MIDDLE } from "./scene.js";
+import { shadeAt } from "./theme.js";
 import { differenceText, figureText, plural } from "./words.js";
 
 /** @import { Context } from "./canvas.js" */
@@ -16,8 +18,6 @@ import { differenceText, figureText, plural } from "./words.js";
 /** @typedef {{ context: Context, scene: Scene, theme: Theme, images: Images, at: number, lit: number | null }} Moment */
 
 const RADIUS = 9;
-const APART = "#c62828";
-const APART_DARK = "#ff8a80";
 
 /**
  * How far an item is at a moment: 0 before it begins, 1 once it is whole.
@@ -91,8 +91,8 @@ function drawItem(moment, item) {
   drawCells(moment, item, share);
   const frame = item.look === "cached" ? theme[item.side].full : theme.muted;
   context.strokeStyle = bright ? theme.ink : frame;
-  context.lineWidth = item.look === "cached" ? 2 : 1;
-  context.setLineDash(item.look === "cached" ? [] : [3, 2]);
+  context.lineWidth = LOOKS[item.look].width;
+  context.setLineDash(LOOKS[item.look].dash);
   const height = item.slot === "cache" ? Math.max(item.height, 3) : item.height;
   context.strokeRect(item.x - 1, item.y - 1, item.width + 2, height + 2);
   context.setLineDash([]);
@@ -202,7 +202,7 @@ function cellsImage({ scene, theme }, { side, scale, matrix }, reused) {
   const colours = theme[side].signed;
   return makeImage(reused, matrix.width, matrix.rows, ({ pixels }) => {
     for (let at = 0; at < matrix.data.length; at += 1) {
-      pixels[at] = colours[Math.max(0, Math.min(510, 255 + Math.round((255 * matrix.data[at]) / full)))];
+      pixels[at] = shadeAt(colours, matrix.data[at] / full);
     }
   });
 }
@@ -287,8 +287,7 @@ function writeReading(context, theme, scene, side, { read, bar, row, phase }) {
 function drawJoin({ context, theme, scene, at }, { join, gap, apart }) {
   if (at < join.phase + 0.999) return;
   const x = scene.middle;
-  const red = theme.dark ? APART_DARK : APART;
-  const colour = apart ? red : theme.ink;
+  const colour = apart ? apartColour(theme) : theme.ink;
   const y = join.y;
   const sign = x - MIDDLE / 2 + 14;
   context.beginPath();

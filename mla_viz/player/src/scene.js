@@ -4,8 +4,8 @@
 import { ABSORBING, rowOf } from "./lane.js";
 
 /** @import { Lane, Matrix, Numbers } from "./lane.js" */
+/** @import { Look } from "./looks.js" */
 /** @import { Run, Side, SideName } from "./payload.js" */
-/** @typedef {"cached" | "passing"} Look what becomes of it: kept for later steps, or made and thrown away */
 /** @typedef {"x" | "made" | "moved" | "cache" | "mix" | "late" | "out"} Slot */
 /**
  * @typedef {object} Item one strip, one block of rows, or one column of bars
@@ -43,7 +43,8 @@ const STRIP = 12;
 const SLOT = 62;
 const BLOCK = 236;
 const TALLEST_ROW = 9;
-const SATURATION = 3;
+/** Root mean squares of the value that has the full colour. */
+export const SATURATION = 3;
 const GAP = 2; // elements between two blocks
 const FOOT = 22;
 /** @type {Slot[]} */

@@ -2,8 +2,8 @@
 // It knows colours and contrast; it does not know what they are laid on.
 
 /** @import { Colour } from "./layout.d.ts" */
-/** @import { Run } from "./payload.js" */
 /** @typedef {number[]} RGB red, green, blue: 0 to 255 */
+/** @typedef {{ run: string, left: { color: Colour }, right: { color: Colour } }} Coloured what brings two mechanisms */
 /**
  * @typedef {object} SideColours
  * @property {string} full the mechanism's ink
@@ -68,7 +68,7 @@ export function mix(from, to, share) {
 }
 
 /** @type {(rgb: RGB) => string} */
-function cssOf(rgb) {
+export function cssOf(rgb) {
   return `rgb(${rgb.map(Math.round).join(" ")})`;
 }
 
@@ -112,8 +112,21 @@ export function colourScale(tint, full) {
 }
 
 /**
+ * The pixel of a share of the full colour, -1 to 1; what is beyond is cut.
+ * @type {(signed: Uint32Array, share: number) => number}
+ */
+export function shadeAt(signed, share) {
+  return signed[Math.max(0, Math.min(510, 255 + Math.round(255 * share)))];
+}
+
+/** @type {(pixel: number) => RGB} */
+export function rgbOfPixel(pixel) {
+  return [pixel & 255, (pixel >> 8) & 255, (pixel >> 16) & 255];
+}
+
+/**
  * The page's theme as its variables say it now, with the run's own colours.
- * @type {(root: HTMLElement, run: Run) => Theme}
+ * @type {(root: HTMLElement, run: Coloured) => Theme}
  */
 export function readTheme(root, run) {
   const style = getComputedStyle(root);
@@ -126,7 +139,7 @@ export function readTheme(root, run) {
 
 /**
  * Every colour that the parts use, from the page's five words; `key` names this theme of this run.
- * @type {(key: string, run: Run, page: PageColours) => Theme}
+ * @type {(key: string, run: Omit<Coloured, "run">, page: PageColours) => Theme}
  */
 export function makeTheme(key, run, { background, secondary, text, border, font }) {
   const ground = rgbOf(background || "#fff");

@@ -148,6 +148,14 @@ export function signedText(value) {
 }
 
 /**
+ * At most so many digits behind the point, no trailing zeros, a true minus: "1.5", "−0.25", "0".
+ * @type {(value: number, digits?: number) => string}
+ */
+export function cellText(value, digits = 2) {
+  return String(Number(value.toFixed(digits)) || 0).replace("-", "−");
+}
+
+/**
  * Three digits that count, a true minus before: "0.119", "−1.25", "2.1e-5".
  * @type {(value: number) => string}
  */

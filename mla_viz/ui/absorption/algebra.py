@@ -17,11 +17,14 @@ from mla_viz.findings.lesson import (
     FORMAT_GEOMETRY,
     FORMAT_TOKENS,
     GROWTH,
+    Naive,
+    converted,
     format_errors,
     make_lesson,
     rope_break,
 )
-from mla_viz.ui.absorption.parts import ask, meanings, prose, show_equations
+from mla_viz.ui.absorption.parts import ask, meanings, prose
+from mla_viz.ui.absorption.picture import show_drawing
 from mla_viz.words import count_text, flops_text, gap_text, mb_text, share_text
 
 DISTANCES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -42,7 +45,7 @@ def four_flows(g: MLAGeometry) -> None:
     st.html(table_html(rows))
     st.markdown(saving_words(*flows(g, tokens)))
     lesson = make_lesson()
-    gap = abs(lesson.o_head - lesson.o_from_values).max()
+    gap = abs(lesson.o_head - converted(lesson, Naive).o_head).max()
     st.caption(
         "One layer and one new token, the same weights in all four. In the lesson both value sides"
         f" give the same outputs, to {gap:.0e}."
@@ -68,8 +71,8 @@ def _compared(one: int, other: int) -> str:
 def bracket(g: MLAGeometry) -> None:
     """One product of three matrices, bracketed both ways, for scores and for values."""
     ask("bracket")
-    st.markdown("**Head 1 of the lesson**, from the latents, then from keys rebuilt of them")
-    show_equations(prose()["equations"]["bracket"], "Matrices of both brackets")
+    st.markdown("**Head 1 of the lesson**, its keys rebuilt of the latents, and from the latents")
+    show_drawing(prose()["bracket"], "Drawing of both brackets", "bracket_drawing")
     for side, words in (("scores", "Scores"), ("context", "Values")):
         rows = []
         for tokens in (1, 100, 100_000):
@@ -141,7 +144,7 @@ def rope() -> None:
         "Position has a query and a key of its own, turned before they are cached; content is never"
         " turned. Each score is the sum of both parts, and the identity holds."
     )
-    show_equations(prose()["equations"]["rope"], "Matrices of both parts of the scores")
+    show_drawing(prose()["rope"], "Drawing of both parts of the scores", "rope_drawing")
 
 
 @st.cache_data(show_spinner=False)

@@ -1,4 +1,4 @@
-"""What stages and algebra both show: the page's texts, its questions, the lesson's equations."""
+"""What stages and algebra both show: the page's texts and its questions."""
 
 import re
 import tomllib
@@ -9,8 +9,6 @@ from unicodedata import normalize
 
 import streamlit as st
 
-from mla_viz.figures.matrix import equations_html
-from mla_viz.findings.lesson import make_lesson, stage_matrices
 from mla_viz.shipped import intact, shipped
 
 
@@ -57,8 +55,3 @@ def show_formula(formula: str) -> None:
 def meanings(symbols: Iterable[str]) -> str:
     """What symbols stand for, in Markdown."""
     return " · ".join(f"**{symbol}** {prose()['symbols'][symbol]}" for symbol in symbols)
-
-
-def show_equations(equations: list[list[str]], label: str) -> None:
-    """Equations of the lesson, every matrix in them with its numbers."""
-    st.html(equations_html(equations, stage_matrices(make_lesson()), label))

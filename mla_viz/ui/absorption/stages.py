@@ -9,10 +9,10 @@ from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_elems, operations, whole_prefix_flops
 from mla_viz.figures.table import table_html
 from mla_viz.findings.lesson import GEOMETRY, WORDS
-from mla_viz.findings.matrix import CACHED, FIXED, PASSING
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.table import group_kv_heads
-from mla_viz.ui.absorption.parts import ask, prose, show_equations, show_formula
+from mla_viz.ui.absorption.parts import ask, prose, show_formula
+from mla_viz.ui.absorption.picture import show_drawing
 from mla_viz.words import count_text, flops_text, gb_text, product_text
 
 ROOT = Path(__file__).parents[3]
@@ -105,21 +105,30 @@ def steps(g: MLAGeometry) -> None:
     """The eight stages of one absorbed step, every number in sight."""
     stages, toy = prose()["step"], GEOMETRY
     st.caption(
-        f"Words: {', '.join(WORDS)}. Colours and words tell how long a matrix lives: {FIXED},"
-        f" {CACHED}, or {PASSING}. d_model {toy.d_model}, {toy.n_heads} heads of {toy.v_head_dim},"
-        f" latent {toy.kv_lora_rank}, RoPE {toy.qk_rope_head_dim}. Every matrix that is multiplied"
-        " is shown, its cells to two decimals, so that they can be checked by hand. The norm of the"
-        " latent is left out."
+        f"Words: {', '.join(WORDS)}. d_model {toy.d_model}, {toy.n_heads} heads of"
+        f" {toy.v_head_dim}, latent {toy.kv_lora_rank}, RoPE {toy.qk_rope_head_dim}. Every matrix"
+        " that is multiplied is drawn, its numbers to two digits. The norm of the latent is left"
+        " out."
     )
     number = _stage_picker("step", "Stage of the step", [stage["title"] for stage in stages])
     stage = stages[number]
     ask(stage["key"])
     st.markdown(stage["text"])
     show_formula(stage["formula"])
-    show_equations(stage["equations"], f"Matrices of stage {number + 1}")
+    show_drawing(_counted(stage["band"]), f"Drawing of stage {number + 1}", "step_drawing")
     _ledger(stage, g)
     st.code(stage["code"], language="python", wrap_lines=True)
     st.caption(f"{stage['file']}, line {code_line(stage['file'], stage['code'])}")
+
+
+def _counted(bands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bands whose sentences say how many numbers each side has cached of the lesson's words."""
+    sides = {"naive": "mla_expanded", "absorbed": "mla_absorbed"}
+    counts = {side: len(WORDS) * cache_elems(name, GEOMETRY) for side, name in sides.items()}
+    return [
+        band | {key: text.format(**counts) for key, text in band.items() if key.endswith("_says")}
+        for band in bands
+    ]
 
 
 def code_line(file: str, code: str) -> int:
