@@ -288,7 +288,7 @@ function colour(css) {
 }
 
 /** A fresh page, with what a test turns by hand. */
-export function openPage({ search = "", hash = "", stored = null, colours = {} } = {}) {
+export function openPage({ search = "", hash = "", stored = null, colours = {}, html = HTML } = {}) {
   const page = {
     now: 1000,
     frames: new Map(),
@@ -298,7 +298,7 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     colours,
     stored,
   };
-  page.root = parse(HTML).find((node) => node instanceof Element);
+  page.root = parse(html).find((node) => node instanceof Element);
   page.window = {
     location: { search, pathname: "/app", hash },
     history: {

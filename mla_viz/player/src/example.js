@@ -194,7 +194,8 @@ export function termLines(terms, value) {
   const exact = () =>
     terms.every((term) => Math.abs(term.value - Number(term.value.toFixed(digits))) < EXACT);
   while (digits < 4 && !exact()) digits += 1;
-  const total = () => terms.reduce((sum, term) => sum + Number(term.value.toFixed(digits)), 0);
+  const rounded = (/** @type {number} */ value) => Number(value.toFixed(digits));
+  const total = () => rounded(terms.reduce((sum, term) => sum + rounded(term.value), 0));
   while (digits < MOST_DIGITS && cellText(total()) !== cellText(value)) digits += 1;
   const lines = terms.map((term) => `${cellText(term.value, digits)} = ${term.words}`);
   return terms.length > 1 ? [...lines, `${cellText(total(), digits)} in all`] : lines;

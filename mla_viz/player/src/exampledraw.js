@@ -10,7 +10,7 @@ import { cellText, differenceText } from "./words.js";
 
 /** CSS pixels, as lesson.css has them: between places, between matrices in one place, and names of rows. */
 const GAP = 22;
-const BESIDE = 10;
+const BESIDE = 12;
 const LABELS = 44;
 
 /** @type {Record<LaneName, string>} */
@@ -28,7 +28,7 @@ export function draw(drawing) {
   /** @type {LaneName[]} */
   const told = [];
   const bands = drawing.bands.map((band) => {
-    const kind = band.lanes.length > 1 ? "pair" : "alone";
+    const kind = band.lanes.length > 1 ? "two" : "one";
     const node = element("div", `band ${kind}${band.joins.length ? " joined" : ""}`);
     const lanes = band.lanes.map((lane) => {
       const place = laneNode(lane, !told.includes(lane.name));
@@ -120,7 +120,7 @@ function schemeNode(scheme, matrices) {
   scheme.forEach((row, down) => {
     row.forEach((place, across) => {
       if (place.length === 0) return;
-      const spot = element("div", "spot");
+      const spot = element("div", across === 0 ? "spot first" : "spot");
       Object.assign(spot.style, { gridRow: `${down + 1}`, gridColumn: `${across + 1}` });
       const [left, above] = [row[across - 1] ?? [], scheme[down - 1]?.[across] ?? []];
       place.forEach((name, at) => {
@@ -204,7 +204,7 @@ function captionOf({ name, values, role, made }) {
   caption.append(element("span", "symbol", symbol), " ", element("span", "shape", shape));
   caption.append(element("span", "unseen", `, ${role}`));
   if (made) {
-    const seen = ["product", "turned"].includes(made.kind) ? "unseen" : "shape";
+    const seen = ["sum", "share"].includes(made.kind) ? "shape" : "unseen";
     caption.append(element("span", seen, ` = ${madeWords(made)}`));
   }
   return caption;
