@@ -8,6 +8,7 @@ import { cellWords, makingOf, termLines } from "../../mla_viz/player/src/example
 import { mount } from "../../mla_viz/player/src/lesson.js";
 import { LOOKS } from "../../mla_viz/player/src/looks.js";
 import { nearestThatWay } from "../../mla_viz/player/src/places.js";
+import { contrast } from "../../mla_viz/player/src/theme.js";
 import { openPage } from "./fake_page.js";
 import { show } from "./golden.js";
 
@@ -194,10 +195,10 @@ const RECORD = {
 };
 
 /** The example in a page, loaded and coloured. */
-function open() {
-  const page = openPage({ html: HTML });
+function open(record = RECORD, colours = {}) {
+  const page = openPage({ html: HTML, colours });
   const lesson = mount(page.root);
-  lesson.load(RECORD);
+  lesson.load(record);
   lesson.recolour();
   const cells = page.root.querySelectorAll("td");
   return { ...page, lesson, cells, named: (text) => cells.find((cell) => cell.textContent === text) };
@@ -236,12 +237,22 @@ test("a join prints what was measured, and what is no rounding is crossed out", 
   assert.deepEqual(page.texts(".apart .sign"), ["≠"]);
 });
 
-test("one value has one colour in one lane, and text on it can be read", () => {
-  const page = open();
-  const [one, two] = ["1", "−1"].map((text) => page.named(text).style);
-  assert.notEqual(one.background, two.background);
-  assert.match(one.background, /^rgb/);
-  assert.equal(page.root.style["--apart"], "#c62828");
+test("a kind has one scale in all of its matrices, and figures can be read on every colour", () => {
+  const two = structuredClone(RECORD);
+  const head = matrix("c_KV", [[3, -3, 0]]);
+  two.bands[0].lanes[0].schemes.push([[["c_KV"]]]);
+  two.matrices.naive.c_KV = head;
+  for (const colours of [{}, { "--st-background-color": "#101010", "--st-text-color": "#eeeeee" }]) {
+    const page = open(two, colours);
+    const channels = (css) => css.match(/\d+/g).map(Number);
+    const [three, alike] = page.cells.filter((cell) => cell.textContent === "3").map(({ style }) => style);
+    assert.equal(three.background, alike.background);
+    assert.notEqual(page.named("−3").style.background, alike.background);
+    for (const { style } of page.cells) {
+      assert.ok(contrast(channels(style.color), channels(style.background)) >= 4.5, style.background);
+    }
+    assert.equal(page.root.style["--apart"], colours["--st-text-color"] ? "#ff8a80" : "#c62828");
+  }
 });
 
 test("pointing at a cell tells its sum and frames it with its row and its column", () => {

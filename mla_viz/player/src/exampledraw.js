@@ -8,17 +8,12 @@ import { cellText, differenceText } from "./words.js";
 /** @import { Band, Drawing, Join, Lane, LaneName, Matrix, Place } from "./example.js" */
 /** @typedef {{ lane: LaneName, scheme: number, matrix: Matrix, cells: HTMLElement[][] }} Drawn */
 
-/** CSS pixels, as lesson.css has them: between places, between matrices in one place, and names of rows. */
-const GAP = 22;
-const BESIDE = 12;
-const LABELS = 44;
-
 /** @type {Record<LaneName, string>} */
 const NAMES = { naive: "Naive", rebuilt: "Rebuilt", absorbed: "Absorbed", alike: "Both sides" };
 
 /**
- * The nodes of a drawing, every matrix that stands in them, and how wide a cell may be, in CSS, where `--room` is
- * the width of a lane.
+ * The nodes of a drawing, every matrix that stands in them, and how wide a cell may be, in CSS, where
+ * `--room` is the width of a lane.
  * @type {(drawing: Drawing) => { bands: HTMLElement[], drawn: Drawn[], cell: string }}
  */
 export function draw(drawing) {
@@ -58,9 +53,9 @@ function cellWidth(scheme, matrices) {
     Math.max(...places.map((names) => sum(names.map((name) => matrices[name].values[0].length)))),
   );
   const beside = columns.map((places) => Math.max(...places.map((names) => names.length - 1), 0));
-  const labels = columns[0].some((names) => names.length > 0 && labelled(matrices[names[0]])) ? LABELS : 0;
-  const rest = labels + GAP * (columns.length - 1) + BESIDE * sum(beside);
-  return `(var(--room) - ${rest}px) / ${sum(cells)}`;
+  const labels = columns[0].some((names) => names.length > 0 && labelled(matrices[names[0]])) ? 1 : 0;
+  const rest = `${labels} * var(--labels) + ${columns.length - 1} * var(--gap) + ${sum(beside)} * var(--beside)`;
+  return `(var(--room) - (${rest})) / ${sum(cells)}`;
 }
 
 /**

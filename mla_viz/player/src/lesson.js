@@ -179,6 +179,7 @@ function paint({ root, drawing, all }) {
   const theme = readTheme(root, drawing);
   applyTheme(root, theme);
   root.style.setProperty("--apart", apartColour(theme));
+  const fullOf = scalesOf(all);
   for (const { lane, matrix, cells } of all) {
     const sides = lane === "alike" ? [theme.left, theme.right] : [sideOf(theme, lane)];
     const full = fullOf(matrix);
@@ -200,22 +201,41 @@ function sideOf(theme, lane) {
 }
 
 /**
- * The value of the full colour, as in the player.
- * @type {(matrix: Matrix) => number}
+ * The value of the full colour of each kind, as in the player: heads, words and transposes of one kind are on one
+ * scale in both lanes.
+ * @type {(all: Drawn[]) => (matrix: Matrix) => number}
  */
-function fullOf({ values }) {
-  const all = values.flat();
-  return SATURATION * Math.sqrt(all.reduce((sum, value) => sum + value * value, 0) / all.length) || 1;
+function scalesOf(all) {
+  /** @type {Map<string, number[]>} */
+  const kinds = new Map();
+  for (const { matrix } of all) {
+    kinds.set(kindOf(matrix), [...(kinds.get(kindOf(matrix)) ?? []), ...matrix.values.flat()]);
+  }
+  return (matrix) => {
+    const values = kinds.get(kindOf(matrix)) ?? [];
+    const squares = values.reduce((sum, value) => sum + value * value, 0);
+    return SATURATION * Math.sqrt(squares / values.length) || 1;
+  };
+}
+
+/** @type {(matrix: Matrix) => string} */
+function kindOf({ name }) {
+  return name
+    .replace(/ head \d+$/, "")
+    .replace("ᵀ", "")
+    .toLowerCase();
 }
 
 /**
- * The page's ink or its ground, whichever reads better there.
+ * The page's ink, or its ground, or where neither reads on all of these, black or white.
  * @type {(grounds: RGB[], theme: Theme) => string}
  */
 function inkOn(grounds, theme) {
-  const [ink, ground] = [theme.ink, theme.ground].map(
-    (css) => /** @type {RGB} */ ((css.match(/\d+/g) ?? []).map(Number)),
-  );
-  const least = (/** @type {RGB} */ colour) => Math.min(...grounds.map((one) => contrast(colour, one)));
-  return least(ink) >= least(ground) ? theme.ink : theme.ground;
+  const inks = [theme.ink, theme.ground, "rgb(0 0 0)", "rgb(255 255 255)"];
+  const least = inks.map((css) => {
+    const ink = (css.match(/\d+/g) ?? []).map(Number);
+    return Math.min(...grounds.map((ground) => contrast(ink, ground)));
+  });
+  const reads = least.findIndex((one) => one >= 4.5);
+  return inks[reads >= 0 ? reads : least.indexOf(Math.max(...least))];
 }
