@@ -281,8 +281,11 @@ test("the picture is one tab stop, which follows the focus and is spoken", () =>
   assert.deepEqual([page.text(".told"), page.find(".keys").hidden], ["", true]);
 });
 
-test("both pages have the one legend", () => {
+test("both pages have the one legend and the one frame for each look", () => {
   const words = Object.values(LOOKS).map((look) => look.words);
   assert.deepEqual(open().texts(".look"), words);
   assert.deepEqual(show().texts(".look"), words);
+  for (const { root } of [open(), show()]) {
+    assert.deepEqual([root.style["--cached"], root.style["--passing"]], ["2px solid", "1px dashed"]);
+  }
 });

@@ -6,7 +6,7 @@ import { find, findAll, setAttribute, setText } from "./dom.js";
 import { drawFlow } from "./flow.js";
 import { gridOf } from "./flowcells.js";
 import { laneAt } from "./lane.js";
-import { fillLegend } from "./looks.js";
+import { showLooks } from "./looks.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
@@ -38,7 +38,7 @@ export function makeInsideView(root, cursors, choose) {
   /** @type {Inside} */
   const inside = { surface, view: null, scene: null, images: new Map(), key: "" };
   const joined = find(place, ".joined");
-  fillLegend(find(place, ".looks"));
+  showLooks(root);
   const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
   cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });

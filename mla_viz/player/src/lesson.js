@@ -4,10 +4,9 @@
 import { element, find, setAttribute, setText } from "./dom.js";
 import { cellWords, figureAt, makingOf } from "./example.js";
 import { draw } from "./exampledraw.js";
-import { apartColour, fillLegend } from "./looks.js";
+import { apartColour, showLooks } from "./looks.js";
 import { nearestThatWay } from "./places.js";
-import { SATURATION } from "./scene.js";
-import { applyTheme, contrast, cssOf, readTheme, rgbOfPixel, shadeAt } from "./theme.js";
+import { applyTheme, contrast, cssOf, readTheme, rgbOfPixel, SATURATION, shadeAt } from "./theme.js";
 import { makeTooltip } from "./tooltip.js";
 
 /** @import { Cell, Drawing, Known, LaneName, Matrix } from "./example.js" */
@@ -25,7 +24,7 @@ export function mount(root) {
   const tooltip = makeTooltip(find(root, ".tooltip"));
   /** @type {Lesson} */
   const lesson = { root, tooltip, drawing: null, spots: [], all: [], frames: [] };
-  fillLegend(find(root, ".looks"));
+  showLooks(root);
   const recolour = () => paint(lesson);
   const watched = ["(prefers-color-scheme: dark)", "print"].map((query) => matchMedia(query));
   for (const one of watched) one.addEventListener("change", recolour);

@@ -1,7 +1,7 @@
 // What becomes of a thing, seen: kept for later steps, made and thrown away, or fixed at training. One look
 // each in every picture, and the legend that says so. It knows frames; it does not know what stands in them.
 
-import { element } from "./dom.js";
+import { element, find } from "./dom.js";
 
 /** @import { Theme } from "./theme.js" */
 /** @typedef {keyof typeof LOOKS} Look */
@@ -14,11 +14,14 @@ export const LOOKS = {
 };
 
 /**
- * The legend of all pictures.
- * @type {(place: HTMLElement) => void}
+ * The legend of all pictures under `root`, and each frame for its style sheet: `--cached: 2px solid`.
+ * @type {(root: HTMLElement) => void}
  */
-export function fillLegend(place) {
-  place.replaceChildren(
+export function showLooks(root) {
+  for (const [look, { width, dash }] of Object.entries(LOOKS)) {
+    root.style.setProperty(`--${look}`, `${width}px ${dash.length ? "dashed" : "solid"}`);
+  }
+  find(root, ".looks").replaceChildren(
     ...Object.entries(LOOKS).map(([look, { words }]) => element("span", `look ${look}`, words)),
   );
 }

@@ -2,6 +2,7 @@
 // next, and where both are equal. It knows sizes and places in CSS pixels; it draws nothing.
 
 import { ABSORBING, rowOf } from "./lane.js";
+import { SATURATION } from "./theme.js";
 
 /** @import { Lane, Matrix, Numbers } from "./lane.js" */
 /** @import { Look } from "./looks.js" */
@@ -43,8 +44,6 @@ const STRIP = 12;
 const SLOT = 62;
 const BLOCK = 236;
 const TALLEST_ROW = 9;
-/** Root mean squares of the value that has the full colour. */
-export const SATURATION = 3;
 const GAP = 2; // elements between two blocks
 const FOOT = 22;
 /** @type {Slot[]} */

@@ -31,6 +31,9 @@
 import { contextOf } from "./dom.js";
 import { SIDES } from "./payload.js";
 
+/** Root mean squares of the value that has the full colour. */
+export const SATURATION = 3;
+
 const SHADES = /** @type {const} */ (["full", "tint", "text", "low", "strong"]);
 const VARIABLES = ["background-color", "secondary-background-color", "text-color", "border-color", "font"];
 
