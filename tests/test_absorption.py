@@ -122,6 +122,20 @@ def test_the_numbers_said_to_be_cached_are_those_drawn_as_cached():
         assert f"has cached {count} numbers" in lane["says"]
 
 
+def test_a_changed_weight_is_said_drawn_on_one_side_and_breaks_what_it_reaches():
+    app = section(stages.steps, G, step_stage=8, changed_weight="true")
+    (record,) = drawings(app)
+    found = [(join["name"], join["apart"]) for band in record["bands"] for join in band["joins"]]
+    assert found == [("o head 1", True), ("o head 2", False), ("out", True)]
+    said = "W_UK head 1, row 1, column 1: 1.5 on the naive side, 0.5 on the absorbed one."
+    assert said in [caption.value for caption in app.caption]
+    (record,) = drawings(section(stages.steps, G, step_stage=4, changed_weight="true"))
+    naive, absorbed = (
+        record["matrices"][lane]["W_UKᵀ head 1"]["values"][0][0] for lane in ("naive", "absorbed")
+    )
+    assert (naive, absorbed) == (1.5, 0.5)
+
+
 STEPS = prose()["step"]
 
 

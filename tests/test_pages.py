@@ -219,7 +219,7 @@ def test_the_absorption_page_counts_every_section_with_the_dims_chosen():
 BAD = ("inf", "-inf", "nan", "1e999", "9" * 5000, "-1", "", "text", "7.5", "0", "0x10", "1e3", "٣")
 SETTINGS = {field.name for field in fields(Settings)} - {"prompt", "source"}
 DECODE = [*SETTINGS, "quality", "more", "step", "layer", "head"]
-SECTIONS = ["step_stage", "flow_tokens", "prefill", "rope_on_content", "dims"]
+SECTIONS = ["step_stage", "changed_weight", "flow_tokens", "prefill", "rope_on_content", "dims"]
 OWN = [*(f"factor_{letter}" for letter in "LBnhS"), *(f"own_{name}" for name in dims.OWN_LABELS)]
 FACTORS = 1 + [stage.get("sliders", False) for stage in prose()["before"]].index(True)
 ADDRESSES = {

@@ -6,11 +6,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from mla_viz.findings.lanes import joins, lane_matrices
+from mla_viz.findings.lanes import joins
 from mla_viz.findings.lesson import make_lesson
-from mla_viz.player.bundle import FOLDER, bundle
-from mla_viz.ui.absorption.parts import prose
-from mla_viz.ui.absorption.picture import lesson_drawing
 
 pytestmark = pytest.mark.filterwarnings("default")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -103,40 +100,17 @@ def test_on_a_phone_lanes_stand_one_under_the_other_and_a_tap_tells_a_sum(visit,
     expect(picture.locator(".tooltip")).to_be_hidden()
 
 
-def alone(page, record):
-    """The drawing of a record in a page of its own."""
-    html, css, more = (
-        (FOLDER / name).read_text(encoding="utf-8")
-        for name in ("lesson.html", "player.css", "lesson.css")
-    )
-    page.set_content(f"<style>{css}{more}</style>{html}")
-    page.add_script_tag(content=f"{bundle('lesson')}window.example = mlaVizPlayer;")
-    page.evaluate(
-        """record => {
-          const picture = example.mount(document.querySelector('.player'));
-          picture.load(record);
-          picture.recolour();
-        }""",
-        record,
-    )
-    return page.get_by_test_id("lesson")
-
-
-def test_a_changed_weight_turns_the_joins_that_it_reaches_red(visit):
-    changed = LESSON.W_UV.copy()
-    changed[0, 0, 0] += 0.5
-    bands = prose()["step"][-1]["band"]
-    record = lesson_drawing(bands, "changed", replace(LESSON, W_UV=changed), LESSON)
-    picture = alone(visit.page, record)
+def test_a_changed_weight_turns_the_joins_that_it_reaches_red(visit, app_url):
+    picture = open_stage(visit, app_url)
     signs = picture.locator(".join .sign")
-    assert signs.all_inner_texts() == ["≠", "=", "≠"]
+    assert signs.all_inner_texts() == ["=", "=", "="]
+    visit.page.get_by_text("Change one weight on the naive side").click()
+    expect(signs).to_have_text(["≠", "=", "≠"])
     red, ink, _ = signs.evaluate_all("all => all.map(e => getComputedStyle(e).color)")
-    assert red == "rgb(198, 40, 40)"
-    assert ink != red
-    gap = abs(
-        lane_matrices(replace(LESSON, W_UV=changed), "naive")["o head 1"].values
-        - lane_matrices(LESSON, "absorbed")["o head 1"].values
-    ).max()
+    assert red == "rgb(198, 40, 40)" != ink
+    changed = LESSON.W_UK.copy()
+    changed[0, 0, 0] += 1
+    (join,) = joins(["o head 1"], replace(LESSON, W_UK=changed), LESSON)
     told = picture.locator(".join").first.inner_text().splitlines()[2]
-    assert float(told.removeprefix("float64 ")) == pytest.approx(gap, rel=0.06)
-    assert visit.errors == []
+    assert float(told.removeprefix("float64 ")) == pytest.approx(join.gaps["float64"], rel=0.06)
+    assert "changed_weight=true" in visit.page.url

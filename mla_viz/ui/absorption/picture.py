@@ -22,10 +22,12 @@ _component = st.components.v2.component(
 )
 
 
-def show_drawing(bands: Sequence[Mapping[str, Any]], label: str, key: str) -> None:
-    """Bands of the lesson, every matrix in them with its numbers."""
+def show_drawing(
+    bands: Sequence[Mapping[str, Any]], label: str, key: str, naive: Lesson | None = None
+) -> None:
+    """Bands of the lesson, every matrix in them with its numbers; the naive side may be another."""
     lesson = make_lesson()
-    _component(data=lesson_drawing(bands, label, lesson, lesson), key=key)
+    _component(data=lesson_drawing(bands, label, naive or lesson, lesson), key=key)
 
 
 def lesson_drawing(

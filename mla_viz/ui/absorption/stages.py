@@ -1,5 +1,6 @@
 """The Absorption page's two walks: nine stages before the latent, eight of one absorbed step."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import streamlit as st
 from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_elems, operations, whole_prefix_flops
 from mla_viz.figures.table import table_html
-from mla_viz.findings.lesson import GEOMETRY, WORDS
+from mla_viz.findings.lesson import GEOMETRY, WORDS, Lesson, make_lesson
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.table import group_kv_heads
 from mla_viz.ui.absorption.parts import ask, prose, show_formula
@@ -115,10 +116,28 @@ def steps(g: MLAGeometry) -> None:
     ask(stage["key"])
     st.markdown(stage["text"])
     show_formula(stage["formula"])
-    show_drawing(_counted(stage["band"]), f"Drawing of stage {number + 1}", "step_drawing")
+    picture, naive = st.container(), _naive_side()
+    with picture:
+        bands, label = _counted(stage["band"]), f"Drawing of stage {number + 1}"
+        show_drawing(bands, label, "step_drawing", naive)
     _ledger(stage, g)
     st.code(stage["code"], language="python", wrap_lines=True)
     st.caption(f"{stage['file']}, line {code_line(stage['file'], stage['code'])}")
+
+
+def _naive_side() -> Lesson:
+    """The lesson of the naive side: the same weights, or by a switch one of them another."""
+    lesson = make_lesson()
+    words = "Change one weight on the naive side, and see which equals signs break"
+    if not st.toggle(words, key="changed_weight", bind="query-params"):
+        return lesson
+    changed = lesson.W_UK.copy()
+    changed[0, 0, 0] += 1
+    st.caption(
+        f"W_UK head 1, row 1, column 1: {changed[0, 0, 0]:g} on the naive side,"
+        f" {lesson.W_UK[0, 0, 0]:g} on the absorbed one."
+    )
+    return replace(lesson, W_UK=changed)
 
 
 def _counted(bands: list[dict[str, Any]]) -> list[dict[str, Any]]:
