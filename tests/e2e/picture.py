@@ -16,6 +16,10 @@ PAINTED = {
 }
 
 
+# The address behind a page and the part at its top, where its picture in docs/ is not its beginning.
+SHOWN = {"absorption": ("?step_stage=5", "#step")}
+
+
 def open_painted(page: Page, url: str, name: str, query: str = "") -> Visit:
     """Open a page of the app and wait until it is there."""
     visit = Visit(page)
@@ -31,13 +35,14 @@ def main() -> None:
     """Start the app, open the page, take its picture."""
     parser = argparse.ArgumentParser(description="Take the picture of a page.")
     parser.add_argument("page", choices=PAINTED)
-    parser.add_argument("--query", default="", help="address behind the page: ?heads=4")
+    parser.add_argument("--query", help="address behind the page: ?heads=4")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=1000)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true", help="the whole length of the page")
     parser.add_argument("--to", type=Path)
     args = parser.parse_args()
+    query, top = SHOWN.get(args.page, ("", None)) if args.query is None else (args.query, None)
     file = args.to or ROOT / "docs" / f"{args.page}.png"
     port = free_port()
     server = start_server(port)
@@ -47,7 +52,10 @@ def main() -> None:
             size = {"width": args.width, "height": args.height}
             scheme = "dark" if args.dark else "light"
             page = browser.new_context(viewport=size, color_scheme=scheme).new_page()
-            open_painted(page, f"http://localhost:{port}/", args.page, args.query)
+            open_painted(page, f"http://localhost:{port}/", args.page, query)
+            if top:
+                page.locator(top).evaluate("e => e.scrollIntoView()")
+                page.wait_for_timeout(400)
             if args.whole:
                 # Streamlit scrolls within the page: a window as high as its content shows it all
                 height = page.evaluate("document.querySelector('.stMain').scrollHeight")
