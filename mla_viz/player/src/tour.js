@@ -26,6 +26,8 @@ import { STOPS, tellStop } from "./stops.js";
  */
 
 const MEMORY = "mla-viz-tour";
+/** After this the pictures have their heights, even where the page has only just opened. */
+const DRAWN_MS = 150;
 
 /**
  * @param {HTMLElement} root
@@ -196,5 +198,5 @@ function pointAt({ root }, place) {
   if (!place) return;
   const node = find(root, place);
   node.classList.toggle("pointed", true);
-  node.scrollIntoView({ block: "nearest" });
+  setTimeout(() => node.scrollIntoView({ block: "nearest" }), DRAWN_MS);
 }
