@@ -31,7 +31,7 @@ def main() -> None:
     """Start the app, open the page, take its picture."""
     parser = argparse.ArgumentParser(description="Take the picture of a page.")
     parser.add_argument("page", choices=PAINTED)
-    parser.add_argument("--query", default="", help="address behind the page: ?heads=4")
+    parser.add_argument("--query", default="?step=57", help="address behind the page: ?heads=4")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=1000)
     parser.add_argument("--dark", action="store_true")
