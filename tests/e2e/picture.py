@@ -19,6 +19,7 @@ PAINTED = {
 def open_painted(page: Page, url: str, name: str, query: str = "") -> Visit:
     """Open a page of the app and wait until it is there."""
     visit = Visit(page)
+    page.add_init_script("localStorage.setItem('mla-viz-tour', 'declined')")  # no offer in it
     page.goto(f"{url}{'' if name == 'decode' else name}{query}")
     page.locator(PAINTED[name]).first.wait_for(timeout=60_000)
     visit.settle()

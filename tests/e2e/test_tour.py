@@ -1,4 +1,4 @@
-"""The tour in a real browser: offered once, by link, by keyboard, without the server, on a phone."""
+"""The tour in a real browser: offered once, linked, by keyboard, without the server, on a phone."""
 
 import pytest
 
