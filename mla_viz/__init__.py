@@ -13,6 +13,7 @@ _HOMES = {
     "Settings": "mla_viz.run.settings",
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
+    "load_run": "mla_viz.run.saved",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

@@ -65,6 +65,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the player as one file")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the run, for load_run")
     parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")
     parser.add_argument("--layer", type=int, default=0, help="of --inside, from 0")
     parser.add_argument("--head", type=int, default=0, help="of --inside, from 0")
@@ -161,13 +162,15 @@ def _print_run(run: Run) -> None:
 def _decode(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     step, layer, head = (args.pop(name) for name in ("inside", "layer", "head"))
-    html = args.pop("html")
+    html, saved = args.pop("html"), args.pop("save")
     if step is not None and not as_json:
         raise ValueError("--inside: expected --json beside it, got none (it prints many numbers)")
     run = decode(Settings(**args))
     inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
     if html:
         run.save_html(html)
+    if saved:
+        run.save(saved)
     if as_json:
         print(json.dumps(run_record(run) | inside, allow_nan=False))
     else:
