@@ -6,6 +6,7 @@ KiB is 1,024 bytes, MB a million.
 from math import floor, log10
 
 Number = float | int
+NATS = "A loss of L nats a token gives the right token the share e^−L, on average."
 
 
 def flops_text(flops: Number) -> str:

@@ -14,6 +14,7 @@ from mla_viz.ui import loss_map
 from mla_viz.ui import quality as sections
 from mla_viz.ui.decode import loss
 from mla_viz.ui.quality import findings, head_dims, seeds_words
+from mla_viz.words import NATS
 from tests.screens import bodies, said, section
 from tests.test_family import FAMILY, GQA, MHA, MLA, MQA, made
 from tests.test_figures import GRID
@@ -236,7 +237,7 @@ def test_the_quality_map_tells_the_loss_here_and_at_full_size():
     (text,) = said(app)
     assert text.startswith("**2.900 nats/token** at 1 head and latent dim 8; 2.500 at the full")
     assert "on 2 held-out stories (100 tokens)" in text
-    assert text.endswith("differences under 0.04 mean nothing.")
+    assert f"differences under 0.04 mean nothing. {NATS}" in text
     heatmap, here = json.loads(chart(app).spec)["data"]
     assert heatmap["z"] == GRID.nats_per_token
     assert (here["x"], here["y"]) == ([8], [1])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 3
+VERSION = 4
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -170,6 +170,7 @@ class Side(TypedDict):
     mechanism: str
     label: str
     short: str
+    about: str
     sized: str
     color: Colour
     n_heads: int
@@ -188,6 +189,21 @@ class Side(TypedDict):
     cells: Cells
     vectors: Vectors
     top: Candidates
+
+
+class Loss(TypedDict):
+    """Validation loss of the run's model at its setting and at its full size, in nats per token.
+
+    Losses less than `apart` from one another tell nothing; `stories` and `tokens` were scored.
+    """
+
+    here: float
+    full: float
+    setting: str
+    full_setting: str
+    apart: float
+    stories: int
+    tokens: int
 
 
 class Run(TypedDict):
@@ -209,6 +225,7 @@ class Run(TypedDict):
     tokens: list[Token]
     differences: Differences | None
     gaps: Gaps | None
+    loss: Loss | None
     left: Side
     right: Side
 

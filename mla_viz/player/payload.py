@@ -18,12 +18,14 @@ from jaxtyping import Float, Float64, Int
 
 from mla_viz.config import AttentionGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_reads
+from mla_viz.findings.family import TOLD_APART
+from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.player import layout
 from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
-from mla_viz.words import mb_text
+from mla_viz.words import count_text, mb_text
 
 EXACT_BYTES = 16 << 20
 VECTOR_BYTES = 2_900_000
@@ -119,6 +121,7 @@ def _run(run: Run) -> layout.Run:
         "tokens": [asdict(token) for token in run.tokens],
         "differences": _differences(run),
         "gaps": None if run.gaps is None else dict(vars(run.gaps)),
+        "loss": _loss(run),
         "left": left,
         "right": right,
     }
@@ -132,6 +135,27 @@ def _differences(run: Run) -> layout.Differences | None:
     if run.differences is None:
         return None
     return {name: _numbers(run.differences[:, i]) for i, name in enumerate(DIFFERENCES)}
+
+
+def _loss(run: Run) -> layout.Loss | None:
+    """What was measured for the slider-following model; other models have no such grid."""
+    grid, g = load_grid(), run.left.geometry
+    if run.model.get("name") != grid.model or run.differences is None:
+        return None
+    full = grid.heads[-1], grid.latents[-1]
+    return {
+        "here": grid.loss(g.n_heads, g.kv_lora_rank),
+        "full": grid.loss(*full),
+        "setting": _setting(g.n_heads, g.kv_lora_rank),
+        "full_setting": _setting(*full),
+        "apart": TOLD_APART,
+        "stories": grid.stories,
+        "tokens": grid.tokens,
+    }
+
+
+def _setting(heads: int, latent: int) -> str:
+    return f"{count_text(heads, 'head')}, latent dim {latent}"
 
 
 def _baselines(side: Side) -> list[layout.Baseline]:
@@ -155,6 +179,7 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
         "mechanism": side.mechanism,
         "label": row.label,
         "short": row.short,
+        "about": row.about,
         "sized": _sized(row.short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,

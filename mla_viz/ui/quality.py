@@ -24,6 +24,7 @@ from mla_viz.ui.loss_map import PLAIN, loss_map
 from mla_viz.ui.numbers import whole_number
 from mla_viz.ui.server import workers
 from mla_viz.words import (
+    NATS,
     kib_text,
     loss_text,
     mega_text,
@@ -57,7 +58,7 @@ def comparison(family: Family) -> None:
     )
     st.caption(
         f"{seeds_words(family)} The dotted line joins the models that no other beats with as little"
-        " cache."
+        f" cache. {NATS}"
     )
     st.markdown("\n".join(f"- {finding}" for finding in findings(family)))
     for member in family.members:

@@ -19,6 +19,7 @@ PAINTED = {
 def open_painted(page: Page, url: str, name: str, query: str = "") -> Visit:
     """Open a page of the app and wait until it is there."""
     visit = Visit(page)
+    page.add_init_script("localStorage.setItem('mla-viz-tour', 'declined')")  # no offer in it
     page.goto(f"{url}{'' if name == 'decode' else name}{query}")
     page.locator(PAINTED[name]).first.wait_for(timeout=60_000)
     visit.settle()
@@ -31,7 +32,7 @@ def main() -> None:
     """Start the app, open the page, take its picture."""
     parser = argparse.ArgumentParser(description="Take the picture of a page.")
     parser.add_argument("page", choices=PAINTED)
-    parser.add_argument("--query", default="", help="address behind the page: ?heads=4")
+    parser.add_argument("--query", default="?step=57", help="address behind the page: ?heads=4")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=1000)
     parser.add_argument("--dark", action="store_true")

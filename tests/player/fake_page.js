@@ -288,7 +288,7 @@ function colour(css) {
 }
 
 /** A fresh page, with what a test turns by hand. */
-export function openPage({ search = "", hash = "", stored = null, colours = {} } = {}) {
+export function openPage({ search = "", hash = "", stored = null, kept = null, colours = {} } = {}) {
   const page = {
     now: 1000,
     frames: new Map(),
@@ -297,6 +297,7 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
     observers: [],
     colours,
     stored,
+    kept,
   };
   page.root = parse(HTML).find((node) => node instanceof Element);
   page.window = {
@@ -311,6 +312,12 @@ export function openPage({ search = "", hash = "", stored = null, colours = {} }
       getItem: () => page.stored,
       setItem: (_, words) => {
         page.stored = words;
+      },
+    },
+    localStorage: {
+      getItem: () => page.kept,
+      setItem: (_, words) => {
+        page.kept = words;
       },
     },
     devicePixelRatio: 1,

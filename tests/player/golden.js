@@ -31,9 +31,15 @@ export function edited(name, edit) {
   return whole;
 }
 
-/** A page that shows a golden run, each plot `width` pixels wide; the address says where it stands. */
-export function show({ name = "golden.bin", bytes = packed(name), width = 236, ...options } = {}) {
-  const page = openPage(options);
+/** A page that shows a golden run, each plot `width` pixels wide; the address says where it stands, or its end. */
+export function show({
+  name = "golden.bin",
+  bytes = packed(name),
+  width = 236,
+  search = "?step=9",
+  ...options
+} = {}) {
+  const page = openPage({ search, ...options });
   page.player = mount(page.root);
   page.resize(width);
   page.player.load(bytes);

@@ -9,7 +9,7 @@ import { laneAt } from "./lane.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
-import { capitalised, differenceText } from "./words.js";
+import { capitalised, differenceText, isApart } from "./words.js";
 
 /** @import { Surface } from "./canvas.js" */
 /** @import { Cursors } from "./cursor.js" */
@@ -20,9 +20,6 @@ import { capitalised, differenceText } from "./words.js";
 /** @import { Part, View } from "./stage.js" */
 /** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
 
-/** What rounding may make of equal numbers, as a share of the largest of them. */
-/** @type {Record<string, number>} */
-const ROUNDING = { float64: 1e-9, float32: 1e-4, float16: 0.03, bfloat16: 0.2 };
 const EMPTY_HEIGHT = 60;
 
 /**
@@ -147,8 +144,8 @@ function joinsAt({ joins, scales }, run, { step, layer, head }) {
       measured.shape.length === 3
         ? measured.part(row, layer).subarray(head)
         : measured.part(row).subarray(layer);
-    const largest = Math.max(1, scales.get(SCALES[join.name] ?? join.name) ?? 1);
-    return [{ join, gap, apart: gap > (ROUNDING[run.dtype] ?? 0) * largest }];
+    const largest = scales.get(SCALES[join.name] ?? join.name) ?? 1;
+    return [{ join, gap, apart: isApart(gap, largest, run.dtype) }];
   });
 }
 

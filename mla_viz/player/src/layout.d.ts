@@ -127,6 +127,7 @@ export interface Side {
   mechanism: string;
   label: string;
   short: string;
+  about: string;
   sized: string;
   color: Colour;
   n_heads: number;
@@ -147,9 +148,20 @@ export interface Side {
   top: Candidates;
 }
 
+/** Validation loss of the run's model at its setting and at its full size, in nats per token. Losses less than `apart` from one another tell nothing; `stories` and `tokens` were scored. */
+export interface Loss {
+  here: number;
+  full: number;
+  setting: string;
+  full_setting: string;
+  apart: number;
+  stories: number;
+  tokens: number;
+}
+
 /** A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone. */
 export interface Run {
-  version: 3;
+  version: 4;
   run: string;
   prompt: string;
   dtype: string;
@@ -165,6 +177,7 @@ export interface Run {
   tokens: Token[];
   differences: Differences | null;
   gaps: Gaps | null;
+  loss: Loss | null;
   left: Side;
   right: Side;
 }

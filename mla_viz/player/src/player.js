@@ -7,15 +7,17 @@ import { element, find } from "./dom.js";
 import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
 import { readRun } from "./payload.js";
-import { COUNT, phaseAt } from "./phases.js";
+import { COUNT, PHASES, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
+import { positionOf, STOPS } from "./stops.js";
+import { makeTour } from "./tour.js";
 import { makeTransport } from "./transport.js";
 
 /** @import { Packed, Run } from "./payload.js" */
 /**
  * `inside` is whether the step is open, `at` the moment in it (3.5 is the middle of its fourth phase), `phasing`
- * whether that moves, `lit` a phase that is pointed at.
- * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null }} Position
+ * whether that moves, `lit` a phase that is pointed at, `tour` the stop of the tour, null outside it.
+ * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null, tour: number | null }} Position
  */
 /** @typedef {Position & { run: Run | null }} State */
 /** @typedef {Position & { run: Run }} Loaded */
@@ -31,6 +33,7 @@ import { makeTransport } from "./transport.js";
  * @property {ReturnType<typeof makeTransport>} transport
  * @property {ReturnType<typeof makeChooser>} chooser
  * @property {ReturnType<typeof makePhases>} phases
+ * @property {ReturnType<typeof makeTour>} tour
  * @property {number} phaseClock
  */
 
@@ -54,6 +57,7 @@ export function mount(root) {
     at: COUNT,
     phasing: false,
     lit: null,
+    tour: null,
   };
   /** @type {Choose} */
   const chooseThis = (change) => choose(player, change);
@@ -86,6 +90,10 @@ export function mount(root) {
       choose: chooseThis,
       playTo: (at) => (state.phasing ? jump(player, state.at) : playTo(player, at)),
       jump: (at) => jump(player, at),
+    }),
+    tour: makeTour(root, {
+      goToStop: (stop) => goToStop(player, stop),
+      reveal: () => reveal(player),
     }),
     phaseClock: 0,
   };
@@ -135,6 +143,7 @@ function settle(player) {
   player.transport.show({ ...state, run });
   player.chooser.show({ ...state, run });
   player.phases.show(state);
+  player.tour.show({ ...state, run });
   player.address.schedule();
   player.stage.requestPaint();
 }
@@ -190,11 +199,12 @@ function loadRun(player, run) {
   Object.assign(state, {
     run,
     speedName: wanted.speedName,
-    step: clamp(wanted.step ?? Infinity, run.n_steps),
+    step: clamp(wanted.step ?? 0, run.n_steps),
     layer: clamp(wanted.layer ?? 0, run.n_layers),
     head: clamp(wanted.head ?? 0, mostHeads(run)),
     ...opened(wanted),
   });
+  if (wanted.tour != null) Object.assign(state, toured(state, clamp(wanted.tour, STOPS.length)));
   player.stage.load(run);
   player.chooser.load(run);
   player.transport.load(run);
@@ -204,10 +214,38 @@ function loadRun(player, run) {
 
 /**
  * A link to a phase opens the step there.
- * @type {(wanted: { phase?: number }) => Partial<Position>}
+ * @type {(wanted: { phase?: number, tour?: number | null }) => Partial<Position>}
  */
 function opened({ phase }) {
   return phase === undefined ? {} : { inside: true, at: clamp(phase, COUNT) + 1 };
+}
+
+/**
+ * At a stop of the tour.
+ * @type {(state: State, stop: number) => Partial<Position>}
+ */
+function toured(state, stop) {
+  return state.run ? { ...positionOf({ ...state, run: state.run }, stop), tour: stop } : {};
+}
+
+/**
+ * Go to a stop of the tour, or out of it.
+ * @type {(player: Player, stop: number | null) => void}
+ */
+function goToStop(player, stop) {
+  cancelAnimationFrame(player.phaseClock);
+  setPlaying(player, false);
+  choose(player, stop === null ? { tour: null, phasing: false } : toured(player.state, stop));
+}
+
+/**
+ * Play the phase that the answer is about.
+ * @type {(player: Player) => void}
+ */
+function reveal(player) {
+  const { tour } = player.state;
+  const { phase } = STOPS[tour ?? 0];
+  if (phase) playTo(player, PHASES.indexOf(phase) + 1);
 }
 
 /**
