@@ -15,6 +15,7 @@ _HOMES = {
     "compare": "mla_viz.run.compare",
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
+    "load_run": "mla_viz.run.saved",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

@@ -69,6 +69,7 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     parser.add_argument("--compare", action="store_true", help="what every mechanism costs, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the player as one file")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the run, for load_run")
     parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")
     parser.add_argument("--layer", type=int, default=0, help="of --inside, from 0")
     parser.add_argument("--head", type=int, default=0, help="of --inside, from 0")
@@ -174,7 +175,7 @@ def _print_costs(costs: Sequence[Costs]) -> None:
 def _decode(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     step, layer, head = (args.pop(name) for name in ("inside", "layer", "head"))
-    html, beside = args.pop("html"), args.pop("compare")
+    html, saved, beside = (args.pop(name) for name in ("html", "save", "compare"))
     if step is not None and not as_json:
         raise ValueError("--inside: expected --json beside it, got none (it prints many numbers)")
     settings = Settings(**args)
@@ -183,6 +184,8 @@ def _decode(args: dict[str, Any]) -> None:
     inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
     if html:
         run.save_html(html)
+    if saved:
+        run.save(saved)
     if as_json:
         compared = {"compare": [each.record() for each in costs]} if beside else {}
         print(json.dumps(run_record(run) | inside | compared, allow_nan=False))
