@@ -136,14 +136,14 @@ test("a picture as SVG holds every word, bar and frame that its canvas shows, an
 });
 
 test("the heading names picture, layer, head, both mechanisms or the one, and how to read it", async () => {
-  const page = show({ ...AT_THE_FOX, width: 900 });
+  const page = show({ ...AT_THE_FOX, width: 1200 });
   const heading = async (picture) =>
     (await taken(page, picture, "SVG")).text.match(/(?<=>)[^<>]+(?=<\/text>)/g).slice(0, 4);
   const [triangle, mechanism, step, legend] = await heading(".panel.right .triangle");
   assert.equal(triangle, "Head 2, layer 2: queries down, keys across");
   assert.equal(mechanism, SAME.right.label);
   assert.match(step, /^Step 3 of 4 feeds token 3, &quot;🦊&quot;/);
-  assert.match(legend, /from 0 \(light\) to 1 \(strong\); masked keys are blank/);
+  assert.match(legend, /from 0 \(faint\) to 1 \(strong\); masked keys are blank/);
   const [inside, both] = await heading(".inside");
   assert.deepEqual(
     [inside, both],

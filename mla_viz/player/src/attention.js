@@ -14,7 +14,7 @@ import { probabilityText } from "./words.js";
 /** @import { Sheet } from "./table.js" */
 
 export const WEIGHT_LEGEND =
-  "Attention weight on one linear scale, from 0 (light) to 1 (strong); masked keys are blank.";
+  "Attention weight on one linear scale, from 0 (faint) to 1 (strong); masked keys are blank.";
 
 /**
  * The chosen head, where this side has it; its last one otherwise.

@@ -35,7 +35,7 @@ const TALLEST_ROW = 5;
 const BRACKET_HEIGHT = 34;
 const TABLE_CELLS = 4096;
 const LEGEND =
-  "A row a token, a column a cached value, light to strong from the smallest to the largest." +
+  "A row a token, a column a cached value, faint to strong from the smallest to the largest." +
   " One value has the same size on both sides.";
 
 /**
