@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from mla_viz.figures.quality import family_numbers, likeness_numbers, loss_grid_numbers
+from mla_viz.findings.family import load_family
+from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
@@ -227,3 +230,47 @@ def test_on_a_phone_every_menu_lies_within_the_page(visit):
         assert box["x"] + box["width"] <= 390
         visit.page.keyboard.press("Escape")
     visit.page.set_viewport_size({"width": 1440, "height": 1400})
+
+
+CHARTS = {
+    "family": ("quality", family_numbers(load_family())),
+    "likeness": ("quality?section=Likeness+of+heads", likeness_numbers(load_family())),
+    "loss_map": ("quality?section=Every+setting", loss_grid_numbers(load_grid())),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_saved_by_its_camera_and_its_numbers_by_a_button(chromium, app_url, name):
+    context = chromium.new_context(viewport={"width": 1440, "height": 1400})
+    page = context.new_page()
+    address, numbers = CHARTS[name]
+    page.goto(app_url + address)
+    chart = page.locator(f".st-key-{name}")
+    width = chart.bounding_box(timeout=60_000)["width"]
+    stem = f"mla-viz-{name.replace('_', '-')}"
+
+    def saved(button) -> tuple[str, bytes]:
+        with page.expect_download() as download:
+            button.click()
+        return download.value.suggested_filename, download.value.path().read_bytes()
+
+    camera = chart.get_by_role("button", name="Download plot")
+    file, content = saved(camera)
+    assert file == f"{stem}.png"
+    image = Image.open(io.BytesIO(content))
+    assert image.width == 2 * round(width)
+    assert len(image.convert("RGB").getcolors(2**24)) > 20
+    page.get_by_role("button", name="Save").last.click()
+    file, content = saved(page.get_by_role("button", name="Numbers as CSV").last)
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    assert file == f"{stem}.csv"
+    assert rows == [{key: str(x) for key, x in row.items()} for row in numbers]
+    page.get_by_role("radio", name="SVG").last.click()
+    page.get_by_role("button", name="Save").last.click()
+    expect(chart.get_by_role("button", name="Download plot", exact=True)).to_be_visible()
+    file, content = saved(camera)
+    assert file == f"{stem}.svg"
+    root = ElementTree.fromstring(content)
+    assert f"{SVG}image" not in {node.tag for node in root.iter()} or name == "loss_map"
+    assert {f"{SVG}path", f"{SVG}text"} <= {node.tag for node in root.iter()}
+    context.close()
