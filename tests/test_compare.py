@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from mla_viz.figures.costs import costs_figure
+from mla_viz.figures.costs import costs_figure, costs_numbers
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
 from mla_viz.run.compare import REPEATS, compare, compare_bill, compared
 from mla_viz.run.costs import Costs, costs_from
@@ -128,6 +128,13 @@ def test_the_figure_has_a_row_a_mechanism_and_one_scale_a_column(dark):
     words = {note.text for note in figure.layout.annotations}
     assert {"<b>naive</b><br>4.0 KiB", "<b>GQA</b><br>0 B", "<br>91 FLOP"} <= words
     assert "<br>16.4 ms" in words  # the middle of 8,193, 16,385 and 36,865 µs
+
+
+def test_the_numbers_of_the_figure_are_a_row_a_mechanism_and_step():
+    rows = costs_numbers(COSTS)
+    assert len(rows) == 9
+    expected = {"mechanism": "mla_absorbed", "tokens": 3, "cache_bytes": 30, "flops": 91}
+    assert rows[5] == expected | {"median_us": 121.0}
 
 
 def test_one_mechanism_alone_is_drawn_too():

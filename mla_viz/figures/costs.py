@@ -57,6 +57,21 @@ def costs_figure(costs: Sequence[Costs], dark: bool) -> go.Figure:
     return figure
 
 
+def costs_numbers(costs: Sequence[Costs]) -> list[dict[str, Number | str]]:
+    """The figure's numbers: a row a mechanism and step."""
+    return [
+        {
+            "mechanism": each.mechanism,
+            "tokens": step + 1,
+            "cache_bytes": each.cache_bytes[step].item(),
+            "flops": each.flops[step].item(),
+            "median_us": each.median_us[step].item(),
+        }
+        for each in costs
+        for step in range(len(each.flops))
+    ]
+
+
 def _label(text: str, row: int, column: int, colour: str) -> dict[str, Any]:
     """Above a panel, from its left edge."""
     number = (row - 1) * len(COLUMNS) + column

@@ -8,8 +8,8 @@ from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.run.compare import REPEATS, compare_bill, compared
 from mla_viz.run.costs import Costs, costs_from
 from mla_viz.run.settings import Settings
+from mla_viz.ui.chart import chart
 from mla_viz.ui.decode.progress import Wanted, made
-from mla_viz.ui.loss_map import PLAIN
 
 SHOWN_ABOVE = 2
 WANTED = Wanted("costs", compare_bill, "comparison", "Compare", "Nothing is shown here")
@@ -42,10 +42,10 @@ def compare_section(settings: Settings) -> None:
 
 def _show(costs: list[Costs]) -> None:
     # Plotly takes a second to load: only those who open the section wait for it.
-    from mla_viz.figures.costs import costs_figure
+    from mla_viz.figures.costs import costs_figure, costs_numbers
 
     dark = st.context.theme.type == "dark"
-    st.plotly_chart(costs_figure(costs, dark), key="costs", config=PLAIN, alt=costs_words(costs))
+    chart(costs_figure(costs, dark), "costs", costs_numbers(costs), costs_words(costs))
     st.caption(costs_caption(costs))
 
 
