@@ -1,9 +1,13 @@
 """The player's JavaScript by node's own test runner, and how its modules become one script."""
 
+from base64 import b64encode
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
 from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.player import payload
 from mla_viz.player.bundle import FOLDER, bundle
 from mla_viz.run.decode import decode
 from tests import golden
@@ -137,3 +141,32 @@ def test_the_browser_multiplies_what_the_engine_did(mechanism, tmp_path):
                 assert lane[name] is None, name
             else:
                 assert np.allclose(value, lane[name], atol=1e-5), name
+
+
+RESTS = """
+const [place, rests] = asked;
+const plain = (lane) =>
+  lane && { q: [...lane.query], out: [...lane.out], scores: [...lane.scores] };
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const lanes = rests.map((rest) => plain(laneAt(withRest(run, bytes(rest)), "right", place)));
+console.log(JSON.stringify([plain(laneAt(run, "right", place)), ...lanes]));
+"""
+
+
+def test_a_layer_that_did_not_travel_is_asked_for_and_comes_from_another_decoding(tmp_path):
+    shape = {"source": "synthetic", "layers": 3, "heads": 2, "latent": 6, "max_new_tokens": 4}
+    run, again = (decode("A fox", **shape) for _ in range(2))
+    other = decode("A cat", **shape)
+    step, layer, head = 3, 2, 1
+    with patch.object(payload, "VECTOR_BYTES", 1000):
+        rests = [b64encode(payload.pack_rest(each, layer)).decode() for each in (run, again, other)]
+        asked = [{"step": step, "layer": layer, "head": head}, rests]
+        imports = {"lane": "laneAt", "payload": "readRun, withRest"}
+        without, *found = answer(tmp_path, run, imports, RESTS, asked)
+    assert without is None
+    expected = run.inside(step, layer, head).right
+    for lane in found[:2]:
+        assert np.allclose(lane["q"], expected.q_latent, atol=1e-5)
+        assert np.allclose(lane["scores"], expected.scores, atol=1e-5)
+        assert np.allclose(lane["out"], expected.out, atol=1e-5)
+    assert found[2] is None, "the vectors of another run"

@@ -162,6 +162,30 @@ def test_a_run_whose_process_ended_is_one_line_and_may_be_asked_for_again(pool):
     assert found[-1] == b"packed 1"
 
 
+def show_rest(chosen, layer):
+    progress.rest_of(chosen, layer)
+
+
+@pytest.mark.parametrize("layer", [None, -1, 5, 10**9])
+def test_no_layer_that_is_not_there_is_made(pool, layer):
+    assert not section(show_rest, settings(1), layer).exception
+    assert pool.made == []
+
+
+def test_the_rest_of_a_run_is_made_when_it_is_asked_for(pool, monkeypatch):
+    handed = []
+    monkeypatch.setattr(progress, "add_rest", handed.append)
+    for layer in (4, 4, 0):
+        assert not section(show_rest, settings(1), layer).exception
+    assert handed == [b"packed 1"] * 3
+    assert pool.made == [settings(1)] * 2  # each layer once
+    assert pool.find("rest:4", settings(1))
+    pool.error = "the process that worked on it has ended"
+    app = section(show_rest, settings(1), 2)
+    assert offered(app)[0] == f"Not made: {pool.error}. The view above stays."
+    assert len(handed) == 3
+
+
 def test_stop_is_remembered_for_these_settings():
     app = section(progress._answer, "stopped", settings(1))
     assert app.session_state.stopped == settings(1)

@@ -121,12 +121,13 @@ class Dims(TypedDict):
 
 
 class Vectors(TypedDict):
-    """What attention made on its way, of the first `n_layers` layers at some steps, as it was.
+    """What attention made on its way at some steps, of `n_layers` layers from `first` on.
 
     `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where
     a mechanism has no such vector stands null.
     """
 
+    first: int
     n_layers: int
     steps: Annotated[Array, "i32", "kept"]
     x: Annotated[Array, "f32", "kept", "layers", "d_model"]
@@ -191,6 +192,15 @@ class Side(TypedDict):
     top: Candidates
 
 
+class Rest(TypedDict):
+    """Vectors of a run that did not travel with it: those of one more layer."""
+
+    version: Literal[VERSION]
+    run: str
+    left: Vectors
+    right: Vectors
+
+
 class Loss(TypedDict):
     """Validation loss of the run's model at its setting and at its full size, in nats per token.
 
@@ -207,7 +217,10 @@ class Loss(TypedDict):
 
 
 class Run(TypedDict):
-    """A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone."""
+    """A prompt decoded by two mechanisms.
+
+    `run` names its content, but for what the clock measured, `prompt` its prompt alone.
+    """
 
     version: Literal[VERSION]
     run: str

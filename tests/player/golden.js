@@ -37,10 +37,11 @@ export function show({
   bytes = packed(name),
   width = 236,
   search = "?step=9",
+  host = {},
   ...options
 } = {}) {
   const page = openPage({ search, ...options });
-  page.player = mount(page.root);
+  page.player = mount(page.root, host);
   page.resize(width);
   page.player.load(bytes);
   page.player.recolour();

@@ -148,7 +148,7 @@ function tokenWords({ view, row }) {
 function madeWords(place) {
   const { item, lane, row, column, side } = place;
   const { dims, vectors } = side;
-  const { layer } = place.view;
+  const layer = place.view.layer - vectors.first;
   const head = headOf(place);
   const value = figureOf(place);
   if (item.id === "scores") return scoreWords(lane, row, side.dims.qk);
@@ -239,7 +239,10 @@ function originWords(place) {
   if ((isKey || isValue) && dims.latent && lane.latents) {
     const token = item.slot === "cache" ? row : view.step;
     if (isKey && column >= dims.qk - dims.rope) return ["the RoPE key, the same for all heads"];
-    const up = (isKey ? vectors.W_UK : vectors.W_UV)?.part(view.layer, headOf({ side, view }));
+    const up = (isKey ? vectors.W_UK : vectors.W_UV)?.part(
+      view.layer - vectors.first,
+      headOf({ side, view }),
+    );
     if (!up) return [];
     const width = up.length / dims.latent;
     const latent = rowOf(lane.latents, token);

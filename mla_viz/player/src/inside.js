@@ -5,7 +5,7 @@ import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, findAll, setAttribute, setText } from "./dom.js";
 import { drawFlow } from "./flow.js";
 import { flowSheet, gridOf } from "./flowcells.js";
-import { laneAt } from "./lane.js";
+import { keepsStep, laneAt } from "./lane.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
@@ -23,7 +23,6 @@ import { capitalised, differenceText, isApart } from "./words.js";
 /** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
 
 const EMPTY_HEIGHT = 60;
-const MISSING = "The vectors of this step and layer did not travel: the note above says which did.";
 const LEGEND =
   "Solid frame: cached. Dashed frame: made and thrown away. Grey: weights, fixed at training." +
   " Strong colour: large, above zero; grey: below it.";
@@ -43,7 +42,7 @@ export function makeInsideView(root, cursors, choose) {
   const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
   cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
   const table = makeTable(place, (view) =>
-    inside.scene ? flowSheet(view, inside.scene) : emptySheet(MISSING),
+    inside.scene ? flowSheet(view, inside.scene) : emptySheet(missingWords(view)),
   );
   makeSave(place, {
     name: "inside",
@@ -55,7 +54,8 @@ export function makeInsideView(root, cursors, choose) {
     draw: (onto, view) => drawInside(inside, onto, view),
     title: (_, view) => insideTitle(view),
     legend: LEGEND,
-    sheet: (view) => (inside.scene ? flowSheet(view, inside.scene, Infinity, Infinity) : emptySheet(MISSING)),
+    sheet: (view) =>
+      inside.scene ? flowSheet(view, inside.scene, Infinity, Infinity) : emptySheet(missingWords(view)),
   });
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
   surface.canvas.addEventListener("pointermove", ({ offsetX: x, offsetY: y }) => {
@@ -86,6 +86,16 @@ export function makeInsideView(root, cursors, choose) {
   };
 }
 
+/**
+ * Why nothing is drawn.
+ * @type {(view: View) => string}
+ */
+function missingWords({ run, step, layer, wanted }) {
+  if (!keepsStep(run, step)) return "This step was not kept: the note above says which were.";
+  if (wanted === layer) return `Asked of the server: the vectors of layer ${layer + 1}. They come here.`;
+  return "The vectors of this step and layer did not travel: the note above says which did.";
+}
+
 /** @type {(view: View) => string} */
 function insideTitle({ run, step, layer, head }) {
   return `Inside step ${step + 1} of ${run.n_steps}, layer ${layer + 1}, head ${head + 1}`;
@@ -110,7 +120,8 @@ function sayPhase(node, { run, step, at }, side) {
 function paintInside(inside, view) {
   const { surface } = inside;
   const { step, layer, head, theme } = view;
-  const key = [theme.key, step, layer, head, surface.width].join("|");
+  const { first, steps } = view.run.left.vectors;
+  const key = [theme.key, first, steps.data.length, step, layer, head, surface.width].join("|");
   if (key !== inside.key)
     Object.assign(inside, { key, scene: sceneAt(view, surface.width), images: new Map() });
   drawInside(inside, surface, view);
@@ -123,7 +134,7 @@ function drawInside({ scene, images }, surface, view) {
   const { run, step, layer, head, theme, at, lit } = view;
   const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
   if (scene) drawFlow({ context, scene, theme, images, at, lit }, joinsAt(scene, run, { step, layer, head }));
-  else write(context, theme, MISSING, 2, 30);
+  else write(context, theme, missingWords(view), 2, 30);
 }
 
 /**

@@ -6,7 +6,8 @@ import { makeChooser, mostHeads } from "./chooser.js";
 import { element, find } from "./dom.js";
 import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
-import { readRun } from "./payload.js";
+import { hasVectors, keepsStep } from "./lane.js";
+import { readRun, withRest } from "./payload.js";
 import { COUNT, PHASES, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
 import { positionOf, STOPS } from "./stops.js";
@@ -19,12 +20,15 @@ import { makeTransport } from "./transport.js";
  * whether that moves, `lit` a phase that is pointed at, `tour` the stop of the tour, null outside it.
  * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null, tour: number | null }} Position
  */
-/** @typedef {Position & { run: Run | null }} State */
-/** @typedef {Position & { run: Run }} Loaded */
+/** `wanted` is the layer whose vectors the host was asked for last, null before. */
+/** @typedef {Position & { run: Run | null, wanted: number | null }} State */
+/** @typedef {State & { run: Run }} Loaded */
+/** @typedef {{ want?: (rest: { run: string, layer: number }) => void }} Host whoever shows the player, and may have more */
 /** @typedef {(change: Partial<Position>) => void} Choose */
 /**
  * @typedef {object} Player
  * @property {HTMLElement} root
+ * @property {Host} host
  * @property {State} state
  * @property {Packed | null} bytes
  * @property {number} clock
@@ -43,8 +47,9 @@ const PHASES_PER_SECOND = 0.5;
 /**
  * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.
  * @param {HTMLElement} root
+ * @param {Host} host
  */
-export function mount(root) {
+export function mount(root, host = {}) {
   /** @type {State} */
   const state = {
     run: null,
@@ -58,6 +63,7 @@ export function mount(root) {
     phasing: false,
     lit: null,
     tour: null,
+    wanted: null,
   };
   /** @type {Choose} */
   const chooseThis = (change) => choose(player, change);
@@ -79,6 +85,7 @@ export function mount(root) {
   /** @type {Player} */
   const player = {
     root,
+    host,
     state,
     bytes: null,
     clock: 0,
@@ -100,6 +107,7 @@ export function mount(root) {
   listenToKeys(root, actions);
   return {
     load: (/** @type {Packed} */ bytes) => load(player, bytes),
+    addRest: (/** @type {Packed} */ bytes) => addRest(player, bytes),
     recolour: () => recolour(player),
     destroy: () => destroy(player),
   };
@@ -145,7 +153,30 @@ function settle(player) {
   player.phases.show(state);
   player.tour.show({ ...state, run });
   player.address.schedule();
+  askForRest(player);
   player.stage.requestPaint();
+}
+
+/**
+ * Ask the host for a layer's vectors where the open step needs them, once.
+ * @type {(player: Player) => void}
+ */
+function askForRest({ host, state }) {
+  const { run, inside, layer, step } = state;
+  if (!run || !inside || !host.want || layer === state.wanted) return;
+  if (hasVectors(run.left, state) || !keepsStep(run, step)) return;
+  state.wanted = layer;
+  host.want({ run: run.run, layer });
+}
+
+/**
+ * Take in what was asked for.
+ * @type {(player: Player, bytes: Packed) => void}
+ */
+function addRest(player, bytes) {
+  if (!player.state.run) return;
+  player.state.run = withRest(player.state.run, bytes);
+  settle(player);
 }
 
 /** @type {(player: Player, playing: boolean) => void} */
@@ -203,6 +234,7 @@ function loadRun(player, run) {
     layer: clamp(wanted.layer ?? 0, run.n_layers),
     head: clamp(wanted.head ?? 0, mostHeads(run)),
     ...opened(wanted),
+    wanted: null,
   });
   if (wanted.tour != null) Object.assign(state, toured(state, clamp(wanted.tour, STOPS.length)));
   player.stage.load(run);

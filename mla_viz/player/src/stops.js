@@ -53,13 +53,13 @@ const LEAST_STEP = 2;
  */
 export function positionOf({ run, step, layer }, stop) {
   const { phase } = STOPS[stop];
-  const { steps, n_layers: nLayers } = run.left.vectors;
+  const { steps, first, n_layers: nLayers } = run.left.vectors;
   const kept = [...steps.data];
   const good = kept.filter((one) => one <= GOOD_STEP).at(-1) ?? kept[0];
   const inside = phase ? { inside: true, at: PHASES.indexOf(phase), phasing: false } : {};
   return {
     step: step >= LEAST_STEP && kept.includes(step) ? step : good,
-    layer: layer < nLayers ? layer : 0,
+    layer: layer >= first && layer < first + nLayers ? layer : first,
     playing: false,
     ...inside,
   };

@@ -11,6 +11,7 @@ from mla_viz.run.bill import Bill
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import Settings
 from mla_viz.serving.pool import Job, WorkerLost
+from mla_viz.ui.player import add_rest
 from mla_viz.ui.server import workers
 from mla_viz.words import minutes_text
 
@@ -31,7 +32,7 @@ class Wanted:
 
     def state(self, name: str) -> str:
         """Where the session keeps an answer about it."""
-        return name if self.task == RUN else f"{self.task}_{name}"
+        return name if self.task == RUN else f"{self.task.replace(':', '_')}_{name}"
 
 
 RUN = "run"
@@ -104,6 +105,19 @@ def made(wanted: Wanted, settings: Settings, slot: DeltaGenerator) -> bytes | No
         return None
     slot.empty()
     return content
+
+
+def rest_of(settings: Settings, layer: int | None) -> None:
+    """Make the vectors of a layer, from 0, that the player lacks, and hand them over."""
+    if layer is None or not 0 <= layer < settings.side("left").geometry.n_layers:
+        return
+    slot = st.empty()
+    wanted = Wanted(f"rest:{layer}", bill_of, "layer", "Decode", "The view above stays")
+    try:
+        if rest := made(wanted, settings, slot):
+            add_rest(rest)
+    except ValueError as error:
+        slot.error(str(error))
 
 
 def _offer(
