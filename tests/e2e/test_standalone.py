@@ -1,5 +1,9 @@
 """The one HTML file in a real browser, from disk, without a network."""
 
+import base64
+import gzip
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -46,6 +50,32 @@ def test_every_step_shows_what_the_run_holds(offline, file, run):
     assert offline.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_the_page_asks_nobody_and_runs_no_script_but_its_own(offline, file, tmp_path):
+    text = file.read_text(encoding="utf-8")
+    added = tmp_path / "added.html"
+    added.write_text(
+        text.replace("<h1>", "<script>window.added = 1</script><h1>"), encoding="utf-8"
+    )
+    offline.page.goto(added.as_uri())
+    offline.wait_for(step=0)
+    assert "inline script" in offline.errors.pop()
+    assert offline.page.evaluate("window.added") is None
+    asked = "fetch('data:,').then(() => 'answered', (error) => error.name)"
+    assert offline.page.evaluate(asked) == "TypeError"
+    assert "data:," in offline.errors.pop(0)
+
+
+def test_the_player_is_hidden_until_it_is_unpacked(offline, file, tmp_path):
+    started = tmp_path / "started.html"
+    started.write_text(file.read_text(encoding="utf-8").split("<script", 1)[0], encoding="utf-8")
+    offline.page.goto(started.as_uri())
+    expect(offline.page.get_by_role("alert")).to_have_text(re.compile("is being unpacked"))
+    expect(offline.player).to_be_hidden()
+    offline.page.goto(file.as_uri())
+    expect(offline.player).to_be_visible()
+    expect(offline.page.get_by_role("alert")).to_have_count(0)
+
+
 def test_in_a_notebooks_frame_it_steps_too(offline, run):
     offline.page.set_content(f"<p>cell</p>{run._repr_html_()}")
     player = offline.page.frame_locator("iframe").get_by_test_id("player")
@@ -56,8 +86,11 @@ def test_in_a_notebooks_frame_it_steps_too(offline, run):
     assert offline.errors == []
 
 
+NO_RUN = base64.b64encode(gzip.compress(bytes(16))).decode()
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda t: t[: len(t) // 2], lambda t: "x" + t[1:], lambda _: ""]
+    "damage", [lambda t: t[: len(t) // 2], lambda t: "x" + t[1:], lambda _: "", lambda _: NO_RUN]
 )
 def test_damaged_data_are_told_in_a_line(offline, file, tmp_path, damage):
     head, rest = file.read_text(encoding="utf-8").split('id="run">', 1)
@@ -65,6 +98,7 @@ def test_damaged_data_are_told_in_a_line(offline, file, tmp_path, damage):
     broken = tmp_path / "broken.html"
     broken.write_text(f'{head}id="run">{damage(data)}</script>{tail}', encoding="utf-8")
     offline.page.goto(broken.as_uri())
-    offline.page.get_by_role("alert").wait_for()
-    assert "The run in this file cannot be shown" in offline.page.get_by_role("alert").inner_text()
+    alert = offline.page.get_by_role("alert")
+    expect(alert).to_have_text(re.compile("The run in this file cannot be shown"))
+    expect(offline.player).to_be_hidden()
     assert offline.errors == []
