@@ -82,7 +82,7 @@ def _squeezed(payload: bytes) -> tuple[bytes, list[Twin]]:
         gap = given[at : at + count] - given[like : like + count]
         words[at : at + count] = (gap << 1) ^ (gap >> 31)  # small ones of both signs become small
     planes = words.view(np.uint8).reshape(-1, given.itemsize).T
-    return gzip.compress(planes.tobytes(), 9, mtime=0), twins
+    return gzip.compress(planes.tobytes(), 6, mtime=0), twins
 
 
 def _twins(payload: bytes) -> list[Twin]:

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from mla_viz.run.decode import decode
 from mla_viz.run.settings import Settings
 from tests.e2e.conftest import Visit
+from tests.e2e.firefox import Firefox, find_firefox
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -74,6 +75,47 @@ def test_the_player_is_hidden_until_it_is_unpacked(offline, file, tmp_path):
     offline.page.goto(file.as_uri())
     expect(offline.player).to_be_visible()
     expect(offline.page.get_by_role("alert")).to_have_count(0)
+
+
+@pytest.fixture
+def firefox(tmp_path):
+    path = find_firefox()
+    if path is None:
+        pytest.skip("no Firefox on this machine (apt-get install firefox-esr)")
+    browser = Firefox(path, tmp_path)
+    yield browser
+    browser.close()
+
+
+UNTIL = """new Promise((done) => {
+  const look = () => requestAnimationFrame(() => (%s ? setTimeout(done) : look()));
+  look();
+})"""
+PRESS = "player.dispatchEvent(new KeyboardEvent('keydown', { key: '%s' }))"
+COLOURS = """[...document.querySelectorAll("canvas")].filter((canvas) => canvas.offsetHeight)
+  .map((canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height))
+  .map((image) => new Set(new Uint32Array(image.data.buffer)).size)"""
+
+
+def test_firefox_shows_every_step_too(firefox, file, run):
+    firefox.ask("WebDriver:Navigate", url=f"{file.as_uri()}?step=1")
+    firefox.evaluate(UNTIL % "document.querySelector('[data-steps]')")
+    firefox.evaluate("(window.player = document.querySelector('.player')).dataset.step")
+    for step in range(run.n_steps):
+        data = firefox.evaluate("({ ...player.dataset })")
+        sides = run.left.cache_bytes[step], run.right.cache_bytes[step]
+        assert (int(data["leftBytes"]), int(data["rightBytes"])) == sides
+        firefox.evaluate(PRESS % "ArrowRight")
+    firefox.evaluate(PRESS % "[")
+    joined = "player.querySelector('.joined').textContent"
+    firefox.evaluate(UNTIL % f"{joined}.includes('scores = ')")
+    told = firefox.evaluate(joined)
+    gap = run.gaps.scores[run.n_steps - 1, 0, 0]
+    assert float(told.split("scores = ")[1].split(",")[0]) == pytest.approx(gap, rel=0.06)
+    colours = firefox.evaluate(COLOURS)
+    assert len(colours) == 8  # the step; two caches, heads, triangles; the growth
+    assert min(colours) > 10
+    assert firefox.evaluate("document.querySelector('.state')") is None
 
 
 def test_in_a_notebooks_frame_it_steps_too(offline, run):
