@@ -6,8 +6,6 @@
  * @param {string} text
  */
 async function unpacked(text) {
-  if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser cannot unpack gzip: take a newer one");
   const letters = atob(text);
   const bytes = new Uint8Array(letters.length);
   for (let at = 0; at < bytes.length; at += 1) bytes[at] = letters.charCodeAt(at);
@@ -38,6 +36,9 @@ document.addEventListener("DOMContentLoaded", async () => {
     state.remove();
   } catch (error) {
     document.body.classList.add("unpacking");
-    state.textContent = `The run in this file cannot be shown: ${error.message || "its data are damaged"}.`;
+    const old = typeof DecompressionStream === "undefined";
+    const damaged = `its data are damaged (${error.message}); save it again`;
+    const fault = old ? "this browser cannot unpack gzip; take a newer one" : damaged;
+    state.textContent = `The run in this file cannot be shown: ${fault}.`;
   }
 });

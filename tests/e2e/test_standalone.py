@@ -112,9 +112,9 @@ def test_firefox_shows_every_step_too(firefox, file, run):
     told = firefox.evaluate(joined)
     gap = run.gaps.scores[run.n_steps - 1, 0, 0]
     assert float(told.split("scores = ")[1].split(",")[0]) == pytest.approx(gap, rel=0.06)
-    colours = firefox.evaluate(COLOURS)
-    assert len(colours) == 8  # the step; two caches, heads, triangles; the growth
-    assert min(colours) > 10
+    firefox.evaluate(UNTIL % f"({COLOURS}).every((colours) => colours > 10)")
+    # The step; two caches, heads, triangles; the growth.
+    assert len(firefox.evaluate(COLOURS)) == 8
     assert firefox.evaluate("document.querySelector('.state')") is None
 
 
@@ -141,6 +141,15 @@ def test_damaged_data_are_told_in_a_line(offline, file, tmp_path, damage):
     broken.write_text(f'{head}id="run">{damage(data)}</script>{tail}', encoding="utf-8")
     offline.page.goto(broken.as_uri())
     alert = offline.page.get_by_role("alert")
-    expect(alert).to_have_text(re.compile("The run in this file cannot be shown"))
+    expect(alert).to_have_text(
+        re.compile(r"cannot be shown: its data are damaged .*; save it again")
+    )
     expect(offline.player).to_be_hidden()
     assert offline.errors == []
+
+
+def test_a_browser_that_cannot_unpack_is_told(offline, file):
+    offline.page.add_init_script("delete window.DecompressionStream")
+    offline.page.goto(file.as_uri())
+    alert = offline.page.get_by_role("alert")
+    expect(alert).to_have_text(re.compile("this browser cannot unpack gzip; take a newer one"))
