@@ -3,6 +3,7 @@
 import streamlit as st
 
 from mla_viz.run.settings import Settings
+from mla_viz.ui.decode.compare import compare_section
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run
 from mla_viz.ui.decode.sidebar import Sidebar
@@ -50,4 +51,5 @@ if "shown" in st.session_state:
     player(payload)
     take_along(payload, settings)
     trade(settings)
+    compare_section(settings)
     loss_section(settings)

@@ -90,6 +90,30 @@ def test_the_chart_is_that_of_the_family_and_is_told_in_words():
     assert said(app) == ["\n".join(f"- {finding}" for finding in findings(FAMILY))]
 
 
+@pytest.mark.usefixtures("small_grid")
+@pytest.mark.parametrize(
+    ("show", "name"),
+    [
+        (sections.comparison, "family"),
+        (sections.likeness, "likeness"),
+        (sections.slider_map, "loss-map"),
+    ],
+)
+def test_every_chart_has_a_camera_of_the_chosen_format_and_its_numbers(show, name):
+    app = section(show, FAMILY)
+    (download,) = app.get("download_button")
+    assert download.proto.label == "Numbers as CSV"
+    for kind in ("PNG", "SVG"):
+        app.segmented_control[0].set_value(kind).run()
+        config = json.loads(chart(app).config)
+        assert config["modeBarButtons"] == [["toImage"]]
+        assert config["toImageButtonOptions"] == {
+            "format": kind.lower(),
+            "filename": f"mla-viz-{name}",
+            "scale": 2,
+        }
+
+
 @pytest.mark.parametrize(
     ("theme", "shade"), [("dark", "dark"), ("light", "light"), (None, "light")]
 )

@@ -80,7 +80,11 @@ def test_progress_is_shown_past_a_blink(monkeypatch, pool):
     slot.container.return_value = slot.progress.return_value = slot
     job, show = Job(0, "run", settings(0), Bill(1, 1.0)), Progress(settings(0), slot)
     stop = call.button(
-        "Stop", on_click=progress._answer, args=("stopped", settings(0)), width="stretch"
+        "Stop",
+        key="stopped",
+        on_click=progress._answer,
+        args=("stopped", settings(0)),
+        width="stretch",
     )
     seen = []
     for at, before, steps in (
@@ -152,7 +156,7 @@ def test_a_run_whose_process_ended_is_one_line_and_may_be_asked_for_again(pool):
     pool.error, found = "the process that worked on it has ended", []
     app = section(show_run, settings(1), found)
     assert found == [None]
-    assert offered(app) == (f"Not decoded: {pool.error}. The last view stays.", ["Try again"])
+    assert offered(app) == (f"Not made: {pool.error}. The last view stays.", ["Try again"])
     pool.error = None
     app.button[0].click().run()
     assert found[-1] == b"packed 1"

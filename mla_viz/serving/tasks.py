@@ -1,6 +1,9 @@
 """What workers do, by name: from settings and a callback for steps to the bytes that are kept."""
 
+import json
+
 from mla_viz.player.payload import pack_run
+from mla_viz.run.compare import compare
 from mla_viz.run.decode import OnStep, decode, generate
 from mla_viz.run.settings import Settings
 
@@ -15,4 +18,9 @@ def text(settings: Settings, on_step: OnStep) -> bytes:
     return generate(settings, on_step).encode()
 
 
-TASKS = {"run": packed_run, "text": text}
+def costs(settings: Settings, on_step: OnStep) -> bytes:
+    """What every mechanism costs, as JSON."""
+    return json.dumps([each.record() for each in compare(settings, on_step=on_step)]).encode()
+
+
+TASKS = {"run": packed_run, "text": text, "costs": costs}

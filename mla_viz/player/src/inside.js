@@ -4,11 +4,13 @@
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, findAll, setAttribute, setText } from "./dom.js";
 import { drawFlow } from "./flow.js";
-import { gridOf } from "./flowcells.js";
+import { flowSheet, gridOf } from "./flowcells.js";
 import { laneAt } from "./lane.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
+import { emptySheet, makeTable } from "./table.js";
+import { makeSave } from "./take.js";
 import { capitalised, differenceText, isApart } from "./words.js";
 
 /** @import { Surface } from "./canvas.js" */
@@ -21,6 +23,10 @@ import { capitalised, differenceText, isApart } from "./words.js";
 /** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
 
 const EMPTY_HEIGHT = 60;
+const MISSING = "The vectors of this step and layer did not travel: the note above says which did.";
+const LEGEND =
+  "Solid frame: cached. Dashed frame: made and thrown away. Grey: weights, fixed at training." +
+  " Strong colour: large, above zero; grey: below it.";
 
 /**
  * @param {HTMLElement} root
@@ -36,6 +42,21 @@ export function makeInsideView(root, cursors, choose) {
   const joined = find(place, ".joined");
   const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
   cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
+  const table = makeTable(place, (view) =>
+    inside.scene ? flowSheet(view, inside.scene) : emptySheet(MISSING),
+  );
+  makeSave(place, {
+    name: "inside",
+    words: "the open step",
+    sides: SIDES,
+    within: ["layer", "head"],
+    surface,
+    view: () => inside.view,
+    draw: (onto, view) => drawInside(inside, onto, view),
+    title: (_, view) => insideTitle(view),
+    legend: LEGEND,
+    sheet: (view) => (inside.scene ? flowSheet(view, inside.scene, Infinity, Infinity) : emptySheet(MISSING)),
+  });
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
   surface.canvas.addEventListener("pointermove", ({ offsetX: x, offsetY: y }) => {
     point(inside.scene?.items.find((item) => contains(item, x, y))?.phase ?? null);
@@ -48,10 +69,8 @@ export function makeInsideView(root, cursors, choose) {
       inside.view = view;
       paintInside(inside, view);
       setText(joined, joinedWords(inside.scene, view));
-      setText(
-        parts.title,
-        `Inside step ${view.step + 1} of ${view.run.n_steps}, layer ${view.layer + 1}, head ${view.head + 1}`,
-      );
+      setText(parts.title, insideTitle(view));
+      table.paint(view);
       SIDES.forEach((side, index) => {
         sayPhase(parts.says[index], view, side);
       });
@@ -65,6 +84,11 @@ export function makeInsideView(root, cursors, choose) {
       });
     },
   };
+}
+
+/** @type {(view: View) => string} */
+function insideTitle({ run, step, layer, head }) {
+  return `Inside step ${step + 1} of ${run.n_steps}, layer ${layer + 1}, head ${head + 1}`;
 }
 
 /** @type {(item: Item, x: number, y: number) => boolean} */
@@ -85,28 +109,21 @@ function sayPhase(node, { run, step, at }, side) {
 /** @type {(inside: Inside, view: View) => void} */
 function paintInside(inside, view) {
   const { surface } = inside;
-  const { run, step, layer, head, theme, at } = view;
+  const { step, layer, head, theme } = view;
   const key = [theme.key, step, layer, head, surface.width].join("|");
   if (key !== inside.key)
     Object.assign(inside, { key, scene: sceneAt(view, surface.width), images: new Map() });
-  const { scene, images } = inside;
+  drawInside(inside, surface, view);
+  const words = `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(inside: Pick<Inside, "scene" | "images">, surface: Surface, view: View) => void} */
+function drawInside({ scene, images }, surface, view) {
+  const { run, step, layer, head, theme, at, lit } = view;
   const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
-  if (!scene) {
-    write(
-      context,
-      theme,
-      "The vectors of this step and layer did not travel: the note above says which did.",
-      2,
-      30,
-    );
-    return;
-  }
-  drawFlow({ context, scene, theme, images, at, lit: view.lit }, joinsAt(scene, run, { step, layer, head }));
-  setAttribute(
-    surface.canvas,
-    "aria-label",
-    `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`,
-  );
+  if (scene) drawFlow({ context, scene, theme, images, at, lit }, joinsAt(scene, run, { step, layer, head }));
+  else write(context, theme, MISSING, 2, 30);
 }
 
 /**
