@@ -118,12 +118,17 @@ def test_firefox_shows_every_step_too(firefox, file, run):
     assert firefox.evaluate("document.querySelector('.state')") is None
 
 
-def test_in_a_notebooks_frame_it_steps_too(offline, run):
+def test_in_a_notebooks_frame_it_steps_and_saves_too(offline, run):
     offline.page.set_content(f"<p>cell</p>{run._repr_html_()}")
     player = offline.page.frame_locator("iframe").get_by_test_id("player")
     player.press("Home")
     player.press("ArrowRight")
     assert player.get_attribute("data-step") == "1"
+    growth = player.locator(".growth")
+    growth.get_by_role("button", name="Save").click()
+    with offline.page.expect_download() as download:
+        growth.get_by_role("button", name="CSV of").click()
+    assert download.value.suggested_filename == "mla-viz-growth-step-1.csv"
     offline.page.wait_for_timeout(400)  # the address is written behind a pause
     assert offline.errors == []
 
