@@ -8,11 +8,14 @@
 from importlib import import_module
 
 _HOMES = {
+    "Costs": "mla_viz.run.costs",
     "Run": "mla_viz.run.trace",
     "Score": "mla_viz.findings.scores",
     "Settings": "mla_viz.run.settings",
+    "compare": "mla_viz.run.compare",
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
+    "load_run": "mla_viz.run.saved",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

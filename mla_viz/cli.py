@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.prompts import CHANCE
+from mla_viz.run.compare import REPEATS, compare
+from mla_viz.run.costs import Costs
 from mla_viz.run.decode import decode
 from mla_viz.run.inside import Inside
 from mla_viz.run.settings import Settings
@@ -64,7 +67,9 @@ def _decode_arguments(parser: argparse.ArgumentParser) -> None:
             start = "the source's own" if field.default is None else f"{field.default!r}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    parser.add_argument("--compare", action="store_true", help="what every mechanism costs, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the player as one file")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the run, for load_run")
     parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")
     parser.add_argument("--layer", type=int, default=0, help="of --inside, from 0")
     parser.add_argument("--head", type=int, default=0, help="of --inside, from 0")
@@ -158,20 +163,35 @@ def _print_run(run: Run) -> None:
         print(note)
 
 
+def _print_costs(costs: Sequence[Costs]) -> None:
+    if costs:
+        print(f"\nattention of all layers, step {len(costs[0].flops)}, median of {REPEATS}:")
+    for each in costs:
+        own = ", weights of its own" if each.own_weights else ""
+        cached, flops, took = each.last_step()
+        print(f"{each.mechanism:13s} {cached:>10s} cached, {flops:>11s}, {took:>8s}{own}")
+
+
 def _decode(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     step, layer, head = (args.pop(name) for name in ("inside", "layer", "head"))
-    html = args.pop("html")
+    html, saved, beside = (args.pop(name) for name in ("html", "save", "compare"))
     if step is not None and not as_json:
         raise ValueError("--inside: expected --json beside it, got none (it prints many numbers)")
-    run = decode(Settings(**args))
+    settings = Settings(**args)
+    run = decode(settings)
+    costs = compare(settings) if beside else ()
     inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
     if html:
         run.save_html(html)
+    if saved:
+        run.save(saved)
     if as_json:
-        print(json.dumps(run_record(run) | inside, allow_nan=False))
+        compared = {"compare": [each.record() for each in costs]} if beside else {}
+        print(json.dumps(run_record(run) | inside | compared, allow_nan=False))
     else:
         _print_run(run)
+        _print_costs(costs)
 
 
 def _evaluate(args: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 KiB is 1,024 bytes, MB a million.
 """
 
-from math import floor, log10
+from math import floor, log, log10
 
 Number = float | int
+NATS = "A loss of L nats a token gives the right token the share e^−L, on average."
 
 
 def flops_text(flops: Number) -> str:
@@ -34,6 +35,26 @@ def gb_text(number_bytes: Number) -> str:
 def kib_text(number_bytes: Number) -> str:
     """Whole KiB: `240` for 245,760."""
     return f"{number_bytes / 1024:.0f}"
+
+
+def bytes_text(number_bytes: Number) -> str:
+    """`0 B`, `337.5 KiB`, `8.7 GiB`: units of 1,024, as the player writes them."""
+    power = min(4, int(log(max(1, number_bytes), 1024) + 1e-9))
+    amount = number_bytes / 1024**power
+    return f"{amount:.1f} {'KMGT'[power - 1]}iB" if power else f"{amount:.0f} B"
+
+
+def micros_text(microseconds: Number) -> str:
+    """`12.3 µs`, `1.25 ms`, `2.40 s`: three digits."""
+    for size, unit in ((1e6, "s"), (1e3, "ms")):
+        if microseconds >= 0.9995 * size:
+            return f"{_digits(microseconds / size)} {unit}"
+    return f"{_digits(microseconds)} µs"
+
+
+def _digits(x: Number) -> str:
+    """Three digits, or two behind the point: `0.50`, `12.3`, `123`."""
+    return f"{x:.{2 if x < 9.995 else 1 if x < 99.95 else 0}f}"
 
 
 def loss_text(nats: Number, digits: int = 3) -> str:

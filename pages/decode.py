@@ -3,8 +3,9 @@
 import streamlit as st
 
 from mla_viz.run.settings import Settings
+from mla_viz.ui.decode.compare import compare_section
 from mla_viz.ui.decode.loss import loss_section
-from mla_viz.ui.decode.progress import packed_run
+from mla_viz.ui.decode.progress import packed_run, rest_of
 from mla_viz.ui.decode.sidebar import Sidebar
 from mla_viz.ui.decode.trade import trade
 from mla_viz.ui.player import player, take_along
@@ -47,7 +48,8 @@ if "shown" in st.session_state:
     title.caption(explanation)
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
-    player(payload)
+    rest_of(settings, player(payload))
     take_along(payload, settings)
     trade(settings)
+    compare_section(settings)
     loss_section(settings)

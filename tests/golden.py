@@ -210,10 +210,14 @@ MODELS = replace(
 
 
 def packed():
-    """Both runs as bytes, by file name: the second with its attention rounded."""
+    """Both runs as bytes, by file name: the second with its attention rounded; a layer's rest."""
     with patch.object(payload, "EXACT_BYTES", 0):
         rounded = payload.pack_run(MODELS)
-    return {"golden.bin": payload.pack_run(SAME), "golden_models.bin": rounded}
+    return {
+        "golden.bin": payload.pack_run(SAME),
+        "golden_models.bin": rounded,
+        "golden_rest.bin": payload.pack_rest(SAME, 1),
+    }
 
 
 if __name__ == "__main__":

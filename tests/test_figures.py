@@ -5,7 +5,14 @@ from dataclasses import astuple, fields, replace
 
 import pytest
 
-from mla_viz.figures.quality import family_figure, likeness_figure, loss_grid_figure
+from mla_viz.figures.quality import (
+    family_figure,
+    family_numbers,
+    likeness_figure,
+    likeness_numbers,
+    loss_grid_figure,
+    loss_grid_numbers,
+)
 from mla_viz.findings.scores import LossGrid, load_grid
 from mla_viz.mechanisms.table import MECHANISMS, Colour
 from tests.test_family import FAMILY, GQA, MHA, MLA, MQA, made
@@ -179,3 +186,26 @@ def test_likeness_reads_from_none_to_one_and_from_the_top():
     assert list(layout.xaxis.range) == [0, 1.04]
     bottom, top = layout.yaxis.range
     assert bottom > 3 > 0 > top
+
+
+def test_numbers_beside_a_chart_are_those_that_it_draws():
+    heatmap, _ = loss_grid_figure(GRID, 1, 4).data
+    drawn = [
+        {"heads": y, "latent_dim": x, "nats_per_token": z}
+        for y, row in zip(heatmap.y, heatmap.z, strict=True)
+        for x, z in zip(heatmap.x, row, strict=True)
+    ]
+    assert loss_grid_numbers(GRID) == drawn
+    edge, *points = family_figure(FAMILY, dark=False).data
+    for row, point in zip(family_numbers(FAMILY), points, strict=True):
+        assert (row["model"], row["cache_elems"]) == (point.name, point.x[0])
+        assert (row["nats_per_token"], row["half_width"]) == (point.y[0], point.error_y.array[0])
+        assert row["on_pareto_edge"] == (point.x[0] in edge.x and point.y[0] in edge.y)
+    assert [(row["mechanism"], row["seeds"]) for row in family_numbers(FAMILY)] == [
+        (member.mechanism, len(member.runs)) for member in FAMILY.members
+    ]
+    keys, values = likeness_figure(FAMILY, dark=False).data
+    rows = likeness_numbers(FAMILY)
+    assert [row["model"] for row in rows] == list(keys.y)
+    assert [row["keys_before_rope_cka"] for row in rows] == list(keys.x)
+    assert [row["values_cka"] for row in rows] == list(values.x)

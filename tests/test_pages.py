@@ -97,7 +97,9 @@ def test_each_source_is_decoded_and_shown():
         app = decode_page(max_new_tokens=2, source=source)
         assert shown(app).source == source
         folded = [section.label for section in app.main.expander]
-        assert folded == (["What this setting costs in quality"] if source == "trained" else [])
+        beside = [] if source == "mha" else ["Every mechanism side by side: bytes, FLOPs, time"]
+        loss = ["What this setting costs in quality"] if source == "trained" else []
+        assert folded == beside + loss
 
 
 def test_a_run_that_was_stopped_leaves_the_last_good_view_and_says_so():

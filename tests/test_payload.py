@@ -229,14 +229,22 @@ def test_another_run_has_another_name(what):
     assert names[0] == names[2] != names[1]
 
 
+def test_what_the_clock_measured_changes_no_name():
+    slower = replace(golden.NAIVE, time_us=golden.NAIVE.time_us * 2)
+    runs = golden.SAME, replace(golden.SAME, left=slower)
+    one, other = (unpack(pack_run(run)) for run in runs)
+    assert one["run"] == other["run"]
+    assert one["left"]["time_us"] != other["left"]["time_us"]
+
+
 def test_vectors_travel_for_as_many_layers_and_then_steps_as_the_bound_holds(monkeypatch):
     run = decode("A fox ran", source="synthetic", layers=3, heads=2, latent=4, max_new_tokens=9)
-    whole = [payload._layer_bytes(side, run.n_steps) for side in run.sides()]
+    whole = payload._layer_bytes(run, run.n_steps)
     for bound, layers, kept in [
-        (3 * sum(whole), 3, run.n_steps),
-        (3 * sum(whole) - 1, 2, run.n_steps),
-        (sum(whole), 1, run.n_steps),
-        (sum(whole) - 1, 1, run.n_steps * 3 // 4),
+        (3 * whole, 3, run.n_steps),
+        (3 * whole - 1, 2, run.n_steps),
+        (whole, 1, run.n_steps),
+        (whole - 1, 1, run.n_steps * 3 // 4),
         (1, 1, 1),
     ]:
         monkeypatch.setattr(payload, "VECTOR_BYTES", bound)

@@ -1,24 +1,17 @@
 """The player's JavaScript by node's own test runner, and how its modules become one script."""
 
-import json
-import subprocess
+from base64 import b64encode
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from playwright._impl._driver import compute_driver_executable
 
 from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.player import payload
 from mla_viz.player.bundle import FOLDER, bundle
-from mla_viz.player.payload import pack_run
 from mla_viz.run.decode import decode
 from tests import golden
-
-NODE = compute_driver_executable()[0]
-
-
-def node(*arguments, text=None):
-    command = [NODE, *arguments]
-    return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False)
+from tests.node import answer, node
 
 
 def test_the_javascript_passes_its_own_tests():
@@ -122,14 +115,10 @@ def test_no_module_is_left_out_of_both_bundles():
 
 
 LANES = """
-import { readFileSync } from "node:fs";
-import { laneAt } from "LANE";
-import { readRun } from "PAYLOAD";
-const run = readRun(new Uint8Array(readFileSync(process.argv[2])));
 const plain = (matrix) =>
   Array.from({ length: matrix.rows }, (_, row) =>
     [...matrix.data.subarray(row * matrix.width, (row + 1) * matrix.width)]);
-const lanes = JSON.parse(process.argv[3]).map(([name, step, layer, head]) => {
+const lanes = asked.map(([name, step, layer, head]) => {
   const { x, q, query, keys, values, scores, probs, mix, oHead, out } =
     laneAt(run, name, { step, layer, head });
   const vectors = { x, q, query, scores, probs, mix, o_head: oHead, out };
@@ -144,15 +133,9 @@ console.log(JSON.stringify(lanes));
 def test_the_browser_multiplies_what_the_engine_did(mechanism, tmp_path):
     shape = {"source": "synthetic", "layers": 2, "heads": 4, "latent": 6, "q_lora_rank": 9}
     run = decode("A fox", left=mechanism, right=mechanism, max_new_tokens=4, **shape)
-    file, script = tmp_path / "run.bin", tmp_path / "lanes.mjs"
-    file.write_bytes(pack_run(run))
-    text = LANES.replace("LANE", (FOLDER / "src/lane.js").as_uri())
-    text = text.replace("PAYLOAD", (FOLDER / "src/payload.js").as_uri())
-    script.write_text(text, encoding="utf-8")
     places = [(side, *at) for side in ("left", "right") for at in ((0, 0, 0), (3, 1, 2), (4, 0, 3))]
-    result = node(str(script), str(file), json.dumps(places))
-    assert result.returncode == 0, result.stderr
-    for (side, *place), found in zip(places, json.loads(result.stdout), strict=True):
+    lanes = answer(tmp_path, run, {"lane": "laneAt"}, LANES, places)
+    for (side, *place), found in zip(places, lanes, strict=True):
         lane = vars(getattr(run.inside(*place), side))
         lane["query"] = lane["q"] if lane["q_latent"] is None else lane["q_latent"]
         for name, value in found.items():
@@ -160,3 +143,32 @@ def test_the_browser_multiplies_what_the_engine_did(mechanism, tmp_path):
                 assert lane[name] is None, name
             else:
                 assert np.allclose(value, lane[name], atol=1e-5), name
+
+
+RESTS = """
+const [place, rests] = asked;
+const plain = (lane) =>
+  lane && { q: [...lane.query], out: [...lane.out], scores: [...lane.scores] };
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const lanes = rests.map((rest) => plain(laneAt(withRest(run, bytes(rest)), "right", place)));
+console.log(JSON.stringify([plain(laneAt(run, "right", place)), ...lanes]));
+"""
+
+
+def test_a_layer_that_did_not_travel_is_asked_for_and_comes_from_another_decoding(tmp_path):
+    shape = {"source": "synthetic", "layers": 3, "heads": 2, "latent": 6, "max_new_tokens": 4}
+    run, again = (decode("A fox", **shape) for _ in range(2))
+    other = decode("A cat", **shape)
+    step, layer, head = 3, 2, 1
+    with patch.object(payload, "VECTOR_BYTES", 1000):
+        rests = [b64encode(payload.pack_rest(each, layer)).decode() for each in (run, again, other)]
+        asked = [{"step": step, "layer": layer, "head": head}, rests]
+        imports = {"lane": "laneAt", "payload": "readRun, withRest"}
+        without, *found = answer(tmp_path, run, imports, RESTS, asked)
+    assert without is None
+    expected = run.inside(step, layer, head).right
+    for lane in found[:2]:
+        assert np.allclose(lane["q"], expected.q_latent, atol=1e-5)
+        assert np.allclose(lane["scores"], expected.scores, atol=1e-5)
+        assert np.allclose(lane["out"], expected.out, atol=1e-5)
+    assert found[2] is None, "the vectors of another run"

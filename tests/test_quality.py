@@ -14,6 +14,7 @@ from mla_viz.ui import loss_map
 from mla_viz.ui import quality as sections
 from mla_viz.ui.decode import loss
 from mla_viz.ui.quality import findings, head_dims, seeds_words
+from mla_viz.words import NATS
 from tests.screens import bodies, said, section
 from tests.test_family import FAMILY, GQA, MHA, MLA, MQA, made
 from tests.test_figures import GRID
@@ -87,6 +88,30 @@ def test_the_chart_is_that_of_the_family_and_is_told_in_words():
     )
     assert app.caption[0].value.startswith(seeds_words(FAMILY))
     assert said(app) == ["\n".join(f"- {finding}" for finding in findings(FAMILY))]
+
+
+@pytest.mark.usefixtures("small_grid")
+@pytest.mark.parametrize(
+    ("show", "name"),
+    [
+        (sections.comparison, "family"),
+        (sections.likeness, "likeness"),
+        (sections.slider_map, "loss-map"),
+    ],
+)
+def test_every_chart_has_a_camera_of_the_chosen_format_and_its_numbers(show, name):
+    app = section(show, FAMILY)
+    (download,) = app.get("download_button")
+    assert download.proto.label == "Numbers as CSV"
+    for kind in ("PNG", "SVG"):
+        app.segmented_control[0].set_value(kind).run()
+        config = json.loads(chart(app).config)
+        assert config["modeBarButtons"] == [["toImage"]]
+        assert config["toImageButtonOptions"] == {
+            "format": kind.lower(),
+            "filename": f"mla-viz-{name}",
+            "scale": 2,
+        }
 
 
 @pytest.mark.parametrize(
@@ -236,7 +261,7 @@ def test_the_quality_map_tells_the_loss_here_and_at_full_size():
     (text,) = said(app)
     assert text.startswith("**2.900 nats/token** at 1 head and latent dim 8; 2.500 at the full")
     assert "on 2 held-out stories (100 tokens)" in text
-    assert text.endswith("differences under 0.04 mean nothing.")
+    assert f"differences under 0.04 mean nothing. {NATS}" in text
     heatmap, here = json.loads(chart(app).spec)["data"]
     assert heatmap["z"] == GRID.nats_per_token
     assert (here["x"], here["y"]) == ([8], [1])

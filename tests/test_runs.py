@@ -80,7 +80,11 @@ def test_progress_is_shown_past_a_blink(monkeypatch, pool):
     slot.container.return_value = slot.progress.return_value = slot
     job, show = Job(0, "run", settings(0), Bill(1, 1.0)), Progress(settings(0), slot)
     stop = call.button(
-        "Stop", on_click=progress._answer, args=("stopped", settings(0)), width="stretch"
+        "Stop",
+        key="stopped",
+        on_click=progress._answer,
+        args=("stopped", settings(0)),
+        width="stretch",
     )
     seen = []
     for at, before, steps in (
@@ -152,10 +156,34 @@ def test_a_run_whose_process_ended_is_one_line_and_may_be_asked_for_again(pool):
     pool.error, found = "the process that worked on it has ended", []
     app = section(show_run, settings(1), found)
     assert found == [None]
-    assert offered(app) == (f"Not decoded: {pool.error}. The last view stays.", ["Try again"])
+    assert offered(app) == (f"Not made: {pool.error}. The last view stays.", ["Try again"])
     pool.error = None
     app.button[0].click().run()
     assert found[-1] == b"packed 1"
+
+
+def show_rest(chosen, layer):
+    progress.rest_of(chosen, layer)
+
+
+@pytest.mark.parametrize("layer", [None, -1, 5, 10**9])
+def test_no_layer_that_is_not_there_is_made(pool, layer):
+    assert not section(show_rest, settings(1), layer).exception
+    assert pool.made == []
+
+
+def test_the_rest_of_a_run_is_made_when_it_is_asked_for(pool, monkeypatch):
+    handed = []
+    monkeypatch.setattr(progress, "add_rest", handed.append)
+    for layer in (4, 4, 0):
+        assert not section(show_rest, settings(1), layer).exception
+    assert handed == [b"packed 1"] * 3
+    assert pool.made == [settings(1)] * 2  # each layer once
+    assert pool.find("rest:4", settings(1))
+    pool.error = "the process that worked on it has ended"
+    app = section(show_rest, settings(1), 2)
+    assert offered(app)[0] == f"Not made: {pool.error}. The view above stays."
+    assert len(handed) == 3
 
 
 def test_stop_is_remembered_for_these_settings():

@@ -1,6 +1,8 @@
+import csv
+import io
 from xml.etree import ElementTree
 
-from mla_viz.figures.table import table_html
+from mla_viz.figures.table import table_csv, table_html
 
 ROWS = [{"model": "<b>", "loss": "2.10", "KiB": "8"}, {"model": "MHA", "loss": "2.05", "KiB": "64"}]
 
@@ -34,3 +36,12 @@ def test_a_wide_table_scrolls_by_keyboard_too():
     assert (box.get("role"), box.get("aria-label")) == ("group", "Table: model, loss, KiB")
     odd = ElementTree.fromstring(table_html([{"it's": "1", '"<b>"': "2"}]))
     assert odd.get("aria-label") == 'Table: it\'s, "<b>"'
+
+
+def test_csv_reads_back_as_the_records_to_the_last_digit():
+    rows = [{"model": 'a "b", c', "loss": 0.1 + 0.2}, {"model": "␣⏎", "loss": None}]
+    text = table_csv(rows)
+    assert list(csv.DictReader(io.StringIO(text, newline=""))) == [
+        {"model": 'a "b", c', "loss": "0.30000000000000004"},
+        {"model": "␣⏎", "loss": ""},
+    ]

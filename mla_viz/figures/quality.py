@@ -30,9 +30,18 @@ def loss_grid_figure(grid: LossGrid, heads: int, latent: int) -> go.Figure:
     figure.update_xaxes(title="latent dim (kv_lora_rank)", showgrid=False, dtick=8)
     figure.update_yaxes(title="heads", dtick=1, showgrid=False)
     figure.update_layout(
-        height=320, margin={"l": 0, "r": 0, "t": 8, "b": 0}, showlegend=False, hovermode="closest"
+        height=342, margin={"l": 0, "r": 0, "t": 30, "b": 0}, showlegend=False, hovermode="closest"
     )
     return figure
+
+
+def loss_grid_numbers(grid: LossGrid) -> list[dict[str, object]]:
+    """The map's numbers, a row a setting."""
+    return [
+        {"heads": heads, "latent_dim": latent, "nats_per_token": grid.loss(heads, latent)}
+        for heads in grid.heads
+        for latent in grid.latents
+    ]
 
 
 def family_figure(family: Family, dark: bool) -> go.Figure:
@@ -55,6 +64,23 @@ def family_figure(family: Family, dark: bool) -> go.Figure:
         height=440, margin={"l": 0, "r": 0, "t": 8, "b": 0}, showlegend=False, hovermode="closest"
     )
     return figure
+
+
+def family_numbers(family: Family) -> list[dict[str, object]]:
+    """The chart's numbers, a row a member; `half_width` is that of its bar."""
+    edge = family.pareto_edge()
+    return [
+        {
+            "model": member.label,
+            "mechanism": member.mechanism,
+            "cache_elems": member.cache_elems,
+            "nats_per_token": member.mean(LOSS),
+            "half_width": member.half_width,
+            "seeds": len(member.runs),
+            "on_pareto_edge": member in edge,
+        }
+        for member in family.members
+    ]
 
 
 def _label_place(member: Member, family: Family) -> str:
@@ -141,3 +167,15 @@ def likeness_figure(family: Family, dark: bool) -> go.Figure:
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     return figure
+
+
+def likeness_numbers(family: Family) -> list[dict[str, object]]:
+    """The chart's numbers, a row a member; None where the keys were not compared."""
+    return [
+        {
+            "model": member.label,
+            "keys_before_rope_cka": member.content_keys,
+            "values_cka": member.mean("values"),
+        }
+        for member in family.members
+    ]

@@ -32,16 +32,21 @@ class Mechanism:
     `label` heads a panel, `short` stands in running text; `file` names the module in `attention`;
     `segments` tells the columns of a cached row, `ledger` the products of a step. `kv_heads` says
     how many key/value heads it has beside n query heads: it is None for mechanisms of MLA weights,
-    since the others have weights of their own and are another model.
+    since the others have weights of their own and are another model. `about` says in one line what
+    is kept and why, with the field's words explained.
     """
 
     label: str
     short: str
+    about: str
     file: str
     colour: Colour
     segments: Callable[..., list[Segment]]
     ledger: Callable[..., list[Operation]]
     kv_heads: Callable[[int], int] | None = None
+
+
+KEPT = "Kept are the latent, which all heads share, and the rope key, which alone tells places"
 
 
 def group_kv_heads(n_heads: int) -> int:
@@ -56,6 +61,7 @@ MECHANISMS = {
     "mla_expanded": Mechanism(
         "Naive: keys and values per head",
         "naive",
+        "Every head's key and value is made of the latent once, and kept as plain attention does.",
         "mla_expanded",
         Colour("#b44d12", "#fdf3ec", "#f0935a", "#251a14"),
         segments.every_head,
@@ -64,6 +70,7 @@ MECHANISMS = {
     "mla_reexpand": Mechanism(
         "Re-expand: one latent, keys and values rebuilt",
         "re-expand",
+        f"{KEPT}: keys and values are rebuilt at each step, then thrown away.",
         "mla_reexpand",
         Colour("#7446b0", "#f5f0fb", "#b99be8", "#1f1830"),
         segments.latent_and_rope,
@@ -72,6 +79,7 @@ MECHANISMS = {
     "mla_absorbed": Mechanism(
         "Absorbed: one latent for all heads",
         "absorbed",
+        f"{KEPT}: W_UK is absorbed by the query, W_UV by the output, nothing is rebuilt.",
         "mla_absorbed",
         Colour("#0b6e8f", "#eaf5f9", "#5ec3e0", "#0f222a"),
         segments.latent_and_rope,
@@ -80,6 +88,7 @@ MECHANISMS = {
     "mla_merged": Mechanism(
         "Merged: absorbed, weights multiplied ahead",
         "merged",
+        f"{KEPT}: as absorbed, with W_UQ·W_UKᵀ and W_UV·W_O multiplied ahead.",
         "mla_merged",
         Colour("#2b7a4b", "#edf7f1", "#6fca94", "#13251a"),
         segments.latent_and_rope,
@@ -88,6 +97,7 @@ MECHANISMS = {
     "recompute": Mechanism(
         "Recompute: no cache",
         "recompute",
+        "Nothing is kept: keys and values of the whole prefix are made anew at each step.",
         "recompute",
         Colour("#475a78", "#f0f3f8", "#a3b4d0", "#171d28"),
         segments.nothing,
@@ -96,6 +106,7 @@ MECHANISMS = {
     "mha": Mechanism(
         "MHA: keys and values per head, own weights",
         "MHA",
+        "Every head's key and value is kept. A model with weights of its own.",
         "gqa",
         Colour("#b03060", "#fcf0f4", "#ee86a9", "#2a1620"),
         segments.every_kv_head,
@@ -105,6 +116,7 @@ MECHANISMS = {
     "gqa": Mechanism(
         "GQA: keys and values per group, own weights",
         "GQA",
+        "Heads share keys and values in groups. A model with weights of its own.",
         "gqa",
         Colour("#6f6a12", "#f7f6e6", "#c9c25a", "#222112"),
         segments.every_kv_head,
@@ -114,6 +126,7 @@ MECHANISMS = {
     "mqa": Mechanism(
         "MQA: one key and value, own weights",
         "MQA",
+        "All heads share one key and one value. A model with weights of its own.",
         "gqa",
         Colour("#85552b", "#f8f2ec", "#cfa07a", "#241c15"),
         segments.every_kv_head,

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 COMMENT = re.compile(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
-UNKNOWN = re.compile(r".*\b(?:import|export)\b.*")
+UNKNOWN = re.compile(r"^.*\b(?:import|export)\b.*", re.MULTILINE)
 
 
 def bundle(entry: str = "player", folder: Path = FOLDER / "src") -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 3
+VERSION = 4
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -121,12 +121,13 @@ class Dims(TypedDict):
 
 
 class Vectors(TypedDict):
-    """What attention made on its way, of the first `n_layers` layers at some steps, as it was.
+    """What attention made on its way at some steps, of `n_layers` layers from `first` on.
 
     `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where
     a mechanism has no such vector stands null.
     """
 
+    first: int
     n_layers: int
     steps: Annotated[Array, "i32", "kept"]
     x: Annotated[Array, "f32", "kept", "layers", "d_model"]
@@ -170,6 +171,7 @@ class Side(TypedDict):
     mechanism: str
     label: str
     short: str
+    about: str
     sized: str
     color: Colour
     n_heads: int
@@ -190,8 +192,35 @@ class Side(TypedDict):
     top: Candidates
 
 
+class Rest(TypedDict):
+    """Vectors of a run that did not travel with it: those of one more layer."""
+
+    version: Literal[VERSION]
+    run: str
+    left: Vectors
+    right: Vectors
+
+
+class Loss(TypedDict):
+    """Validation loss of the run's model at its setting and at its full size, in nats per token.
+
+    Losses less than `apart` from one another tell nothing; `stories` and `tokens` were scored.
+    """
+
+    here: float
+    full: float
+    setting: str
+    full_setting: str
+    apart: float
+    stories: int
+    tokens: int
+
+
 class Run(TypedDict):
-    """A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone."""
+    """A prompt decoded by two mechanisms.
+
+    `run` names its content, but for what the clock measured, `prompt` its prompt alone.
+    """
 
     version: Literal[VERSION]
     run: str
@@ -209,6 +238,7 @@ class Run(TypedDict):
     tokens: list[Token]
     differences: Differences | None
     gaps: Gaps | None
+    loss: Loss | None
     left: Side
     right: Side
 

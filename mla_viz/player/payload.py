@@ -3,8 +3,9 @@
 Header length (u32, little-endian), the header as UTF-8 JSON, zeros up to a multiple of 8, then the
 arrays, each at a multiple of 8. Which fields and arrays there are says layout.py. Attention travels
 as float32 up to EXACT_BYTES a run and as one byte a value past that; the vectors of a step travel
-for as many layers, and then for as many of the last steps, as VECTOR_BYTES hold. An array that was
-there before is not written again.
+for as many layers, and then for as many of the last steps, as VECTOR_BYTES hold, and the rest of
+them layer by layer when it is asked for (pack_rest). An array that was there before is not written
+again.
 """
 
 import json
@@ -18,15 +19,19 @@ from jaxtyping import Float, Float64, Int
 
 from mla_viz.config import AttentionGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_reads
+from mla_viz.findings.family import TOLD_APART
+from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.player import layout
+from mla_viz.run.record import MEASURED
 from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
-from mla_viz.words import mb_text
+from mla_viz.words import count_text, mb_text
 
 EXACT_BYTES = 16 << 20
 VECTOR_BYTES = 2_900_000
+REST_BYTES = 24_000_000
 
 
 class Body:
@@ -35,11 +40,13 @@ class Body:
     def __init__(self) -> None:
         self.bytes = bytearray()
         self._places: dict[bytes, int] = {}
+        self.names = b""  # of all that no clock measured
 
-    def place(self, raw: bytes) -> int:
+    def place(self, raw: bytes, *, measured: bool = False) -> int:
         """Where these bytes lie."""
         name = blake2b(raw, digest_size=16).digest()
-        if name not in self._places:
+        self.names += b"" if measured else name
+        if measured or name not in self._places:
             self._places[name] = len(self.bytes)
             self.bytes += _padded(raw)
         return self._places[name]
@@ -49,7 +56,25 @@ def pack_run(run: Run) -> bytes:
     """Pack a run for the player."""
     body = Body()
     header = _header(_run(run), layout.Run, "run", body)
-    header["run"] = _name(json.dumps(header).encode() + body.bytes)
+    header["run"] = _name(json.dumps(header).encode() + body.names)
+    return _whole(header, body)
+
+
+def pack_rest(run: Run, layer: int) -> bytes:
+    """Pack the vectors of one layer, from 0, of as many last kept steps as REST_BYTES hold."""
+    kept, body = _kept_within(run, REST_BYTES), Body()
+    left, right = (_vectors(side, range(layer, layer + 1), kept) for side in run.sides())
+    name = run_name(pack_run(run))
+    rest = {"version": layout.VERSION, "run": name, "left": left, "right": right}
+    return _whole(_header(rest, layout.Rest, "rest", body), body)
+
+
+def run_name(packed: bytes) -> str:
+    """What a packed run calls itself."""
+    return json.loads(packed[4 : 4 + int.from_bytes(packed[:4], "little")])["run"]
+
+
+def _whole(header: dict[str, Any], body: Body) -> bytes:
     text = json.dumps(header).encode()
     return _padded(len(text).to_bytes(4, "little") + text) + body.bytes
 
@@ -93,7 +118,7 @@ def _append(array: np.ndarray, dtypes: str, *axes: str, where: str, body: Body) 
     if dtype not in dtypes.split() or array.ndim != len(axes):
         got = f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"{where}: expected {dtypes} with axes {' '.join(axes)}, got {got}")
-    place = body.place(array.tobytes())
+    place = body.place(array.tobytes(), measured=where.rpartition(".")[2] in MEASURED)
     return {"offset": place, "dtype": dtype, "shape": list(array.shape)}
 
 
@@ -119,6 +144,7 @@ def _run(run: Run) -> layout.Run:
         "tokens": [asdict(token) for token in run.tokens],
         "differences": _differences(run),
         "gaps": None if run.gaps is None else dict(vars(run.gaps)),
+        "loss": _loss(run),
         "left": left,
         "right": right,
     }
@@ -132,6 +158,27 @@ def _differences(run: Run) -> layout.Differences | None:
     if run.differences is None:
         return None
     return {name: _numbers(run.differences[:, i]) for i, name in enumerate(DIFFERENCES)}
+
+
+def _loss(run: Run) -> layout.Loss | None:
+    """What was measured for the slider-following model; other models have no such grid."""
+    grid, g = load_grid(), run.left.geometry
+    if run.model.get("name") != grid.model or run.differences is None:
+        return None
+    full = grid.heads[-1], grid.latents[-1]
+    return {
+        "here": grid.loss(g.n_heads, g.kv_lora_rank),
+        "full": grid.loss(*full),
+        "setting": _setting(g.n_heads, g.kv_lora_rank),
+        "full_setting": _setting(*full),
+        "apart": TOLD_APART,
+        "stories": grid.stories,
+        "tokens": grid.tokens,
+    }
+
+
+def _setting(heads: int, latent: int) -> str:
+    return f"{count_text(heads, 'head')}, latent dim {latent}"
 
 
 def _baselines(side: Side) -> list[layout.Baseline]:
@@ -155,6 +202,7 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
         "mechanism": side.mechanism,
         "label": row.label,
         "short": row.short,
+        "about": row.about,
         "sized": _sized(row.short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
@@ -175,7 +223,7 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
             "low_high": side.cells.low_high,
             "data": side.cells.data,
         },
-        "vectors": _vectors(side, *reach),
+        "vectors": _vectors(side, range(reach[0]), reach[1]),
         "top": {"text": side.top_text, "probs": side.top_probs},
     }
 
@@ -241,23 +289,28 @@ def _dims(g: AttentionGeometry) -> layout.Dims:
 
 def _reach(run: Run) -> tuple[int, int]:
     """How many layers, from the first on, and how many of the last kept steps, have vectors."""
+    kept = _kept_within(run, VECTOR_BYTES)
+    layers = VECTOR_BYTES // _layer_bytes(run, kept)
+    return max(1, min(run.n_layers, layers)), kept
+
+
+def _kept_within(run: Run, limit: int) -> int:
+    """How many of the last kept steps have vectors where those of one layer take `limit` bytes."""
     kept = len(run.left.probs.steps)
-
-    def size(kept: int) -> int:
-        """Of one layer."""
-        return sum(_layer_bytes(side, kept) for side in run.sides())
-
-    layers = min(run.n_layers, VECTOR_BYTES // size(kept))
-    while not layers and kept > 1 and size(kept) > VECTOR_BYTES:
+    while kept > 1 and _layer_bytes(run, kept) > limit:
         kept = kept * 3 // 4
-    return max(1, layers), kept
+    return kept
 
 
-def _layer_bytes(side: Side, kept: int) -> int:
-    steps = side.probs.steps[-kept:].astype(np.int64)
-    scores = 4 * side.geometry.n_heads * int((steps + 1).sum())
-    vectors = _vectors(replace(side, scores=AttentionRows([], 1, 1)), 1, kept)
-    return scores + sum(x.nbytes for x in vectors.values() if isinstance(x, np.ndarray))
+def _layer_bytes(run: Run, kept: int) -> int:
+    """What the vectors of one layer take, of both sides."""
+    steps = run.left.probs.steps[-kept:].astype(np.int64)
+    size = 0
+    for side in run.sides():
+        vectors = _vectors(replace(side, scores=AttentionRows([], 1, 1)), range(1), kept)
+        size += 4 * side.geometry.n_heads * int((steps + 1).sum())
+        size += sum(x.nbytes for x in vectors.values() if isinstance(x, np.ndarray))
+    return size
 
 
 def _left_out(run: Run, layers: int, kept: int) -> list[str]:
@@ -267,33 +320,36 @@ def _left_out(run: Run, layers: int, kept: int) -> list[str]:
     last = "" if kept == len(run.left.probs.steps) else f", at its last {kept:,} kept steps"
     some = "layer 1" if layers == 1 else f"layers 1 to {layers}"
     return [
-        f"Inside a step opens in {some}{last}: the vectors of more pass {mb_text(VECTOR_BYTES)}."
+        f"Inside a step opens at once in {some}{last}: the vectors of more pass"
+        f" {mb_text(VECTOR_BYTES)}. Opened elsewhere, it asks the server for them."
     ]
 
 
-def _vectors(side: Side, layers: int, kept: int) -> layout.Vectors:
+def _vectors(side: Side, layers: range, kept: int) -> layout.Vectors:
     """All but copies: what follows from latents and weights in the browser does not travel."""
     v, steps = side.vectors, side.probs.steps[-kept:]
+    these = slice(layers.start, layers.stop)
     return {
-        "n_layers": layers,
+        "first": layers.start,
+        "n_layers": len(layers),
         "steps": steps,
-        "x": v.x[-kept:, :layers],
-        "q": None if v.q is None else v.q[-kept:, :layers],
-        "q_latent": v.q_latent[-kept:, :layers] if v.q is None and v.q_latent is not None else None,
-        "out": v.out[-kept:, :layers],
-        "scores": _layers_of(side.scores, layers, steps),
-        "latents": None if v.latents is None else v.latents[:, :layers],
-        "heads": v.heads[:layers] if v.heads is not None and v.latents is None else None,
-        "W_UK": None if v.W_UK is None else v.W_UK[:layers],
-        "W_UV": None if v.W_UV is None else v.W_UV[:layers],
+        "x": v.x[-kept:, these],
+        "q": None if v.q is None else v.q[-kept:, these],
+        "q_latent": v.q_latent[-kept:, these] if v.q is None and v.q_latent is not None else None,
+        "out": v.out[-kept:, these],
+        "scores": _layers_of(side.scores, these, steps),
+        "latents": None if v.latents is None else v.latents[:, these],
+        "heads": v.heads[these] if v.heads is not None and v.latents is None else None,
+        "W_UK": None if v.W_UK is None else v.W_UK[these],
+        "W_UV": None if v.W_UV is None else v.W_UV[these],
     }
 
 
 def _layers_of(
-    rows: AttentionRows, layers: int, steps: Int[np.ndarray, " some"]
+    rows: AttentionRows, layers: slice, steps: Int[np.ndarray, " some"]
 ) -> Float[np.ndarray, " values"]:
     """The rows of some layers, one step behind another."""
-    kept = [rows.row(int(step))[:layers].ravel() for step in steps if rows.keeps(int(step))]
+    kept = [rows.row(int(step))[layers].ravel() for step in steps if rows.keeps(int(step))]
     return np.concatenate([rows.data[:0], *kept])
 
 

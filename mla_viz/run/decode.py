@@ -187,11 +187,23 @@ def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:
     ]
 
 
-@torch.inference_mode()
 def generate(s: Settings, on_step: OnStep | None = None) -> str:
     """The text that the left side of a run writes, by itself and without a trace.
 
     `on_step` is called as in `decode`.
+
+    Raises:
+        ValueError: a setting is not legal.
+    """
+    text = _Text(s, s.side("left"))
+    return text.tokenizer.decode(written(s, on_step)[len(text.prompt_ids) :])
+
+
+@torch.inference_mode()
+def written(s: Settings, on_step: OnStep | None = None) -> list[int]:
+    """The prompt's tokens and those that the left side writes behind them, without a trace.
+
+    `on_step` is called with (tokens written, tokens at most).
 
     Raises:
         ValueError: a setting is not legal.
@@ -213,4 +225,4 @@ def generate(s: Settings, on_step: OnStep | None = None) -> str:
             on_step(new + 1, text.new_tokens)
         if ids[-1] == text.tokenizer.end:
             break
-    return text.tokenizer.decode(ids[len(text.prompt_ids) :])
+    return ids

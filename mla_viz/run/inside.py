@@ -31,12 +31,12 @@ class Vectors(Record):
     q: Float[np.ndarray, "kept n_layers n_heads qk"] | None
     q_latent: Float[np.ndarray, "kept n_layers n_heads both"] | None
     mix: Float[np.ndarray, "kept n_layers n_heads mixed"]
-    o_head: Float[np.ndarray, "kept n_layers n_heads v"] | None
+    o_head: Float[np.ndarray, "kept n_layers n_heads v_head_dim"] | None
     out: Float[np.ndarray, "kept n_layers d_model"]
     latents: Float[np.ndarray, "steps n_layers both"] | None
     heads: Float[np.ndarray, "n_layers steps n_kv_heads k_and_v"] | None
-    W_UK: Float[np.ndarray, "n_layers n_heads kv_lora_rank qk_nope"] | None
-    W_UV: Float[np.ndarray, "n_layers n_heads kv_lora_rank v"] | None
+    W_UK: Float[np.ndarray, "n_layers n_heads kv_lora_rank qk_nope_head_dim"] | None
+    W_UV: Float[np.ndarray, "n_layers n_heads kv_lora_rank v_head_dim"] | None
 
 
 @dataclass(frozen=True, eq=False)

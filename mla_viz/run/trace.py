@@ -5,7 +5,7 @@ rows and vectors, is kept in float32 within TRACE_BYTES for a whole run of both 
 is kept of the last steps and of every k-th step before them, and the run's notes say so.
 """
 
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from mla_viz.config import AttentionGeometry, check_int
 from mla_viz.cost import cache_elems, operations
 from mla_viz.mechanisms.ledger import Operation
+from mla_viz.run.files import write_whole
 from mla_viz.run.inside import Gaps, Inside, Lane, Vectors, lane
 from mla_viz.run.record import Record, sealed
 
@@ -49,28 +50,44 @@ def kept_steps(
     return [*range(0, first, every), *range(first, n_steps)]
 
 
+@dataclass(frozen=True, eq=False, init=False)
 class AttentionRows(Record):
     """One quantity (scores or probabilities) of one side: a row of keys a step, layer and head.
 
-    Rows lie packed behind one another, step by step, each `n_layers n_heads step+1`.
+    Rows lie packed behind one another, step by step, each `n_layers n_heads step+1`; without `data`
+    they wait to be filled.
+
+    Raises:
+        ValueError: `data` are not as many as the rows of these steps.
     """
 
+    steps: Int[np.ndarray, " kept"]
+    n_layers: int
+    n_heads: int
+    data: Float[np.ndarray, " values"]
+
     def __init__(
-        self, steps: range | list[int] | Int[np.ndarray, " kept"], n_layers: int, n_heads: int
+        self,
+        steps: range | list[int] | Int[np.ndarray, " kept"],
+        n_layers: int,
+        n_heads: int,
+        data: Float[np.ndarray, " values"] | None = None,
     ) -> None:
         steps = sealed(np.array(steps, dtype=np.int32))
-        sizes = (steps.astype(np.int64) + 1) * n_layers * n_heads
+        ends = np.cumsum((steps.astype(np.int64) + 1) * n_layers * n_heads)
+        size = int(ends[-1]) if len(ends) else 0
+        if data is None:
+            data = np.empty(size, dtype=np.float32)
+        if len(data) != size:
+            raise ValueError(f"data: expected {size:,} values for these steps, got {len(data):,}")
         vars(self).update(
             steps=steps,
             n_layers=n_layers,
             n_heads=n_heads,
-            data=np.empty(int(sizes.sum()), dtype=np.float32),
-            _ends=sealed(np.cumsum(sizes)),
+            data=data,
+            _ends=sealed(ends),
             _index={int(step): i for i, step in enumerate(steps)},
         )
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def keeps(self, step: int) -> bool:
         """Whether the rows of this step are kept."""
@@ -88,11 +105,10 @@ class AttentionRows(Record):
 
     def cut(self, n_steps: int) -> "AttentionRows":
         """The record of the first n_steps alone, read-only."""
-        short = AttentionRows(self.steps[self.steps < n_steps], self.n_layers, self.n_heads)
-        data = self.data[: len(short.data)].view()
+        steps = self.steps[self.steps < n_steps]
+        data = self.data[: self._ends[len(steps) - 1] if len(steps) else 0].view()
         data.flags.writeable = False
-        vars(short).update(data=data)
-        return short
+        return AttentionRows(steps, self.n_layers, self.n_heads, data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,13 +246,21 @@ class Run(Record):
         """Left, right."""
         return self.left, self.right
 
+    def save(self, path: str | Path) -> None:
+        """Write the run as one safetensors file, which `mla_viz.load_run` reads; docs/trace.md.
+
+        Raises:
+            ValueError: nothing can be written there; what was there before is left as it was.
+        """
+        import_module("mla_viz.run.saved").save_run(self, path)
+
     def save_html(self, path: str | Path) -> None:
         """Write the run as one HTML file with the whole player, for any browser, without a network.
 
         Raises:
-            OSError: nothing can be written there.
+            ValueError: nothing can be written there; what was there before is left as it was.
         """
-        Path(path).write_text(self._page(), encoding="utf-8")
+        write_whole(path, self._page().encode())
 
     def _repr_html_(self) -> str:
         """The player in a notebook's cell."""

@@ -1,6 +1,9 @@
 """What workers do, by name: from settings and a callback for steps to the bytes that are kept."""
 
-from mla_viz.player.payload import pack_run
+import json
+
+from mla_viz.player.payload import pack_rest, pack_run
+from mla_viz.run.compare import compare
 from mla_viz.run.decode import OnStep, decode, generate
 from mla_viz.run.settings import Settings
 
@@ -15,4 +18,20 @@ def text(settings: Settings, on_step: OnStep) -> bytes:
     return generate(settings, on_step).encode()
 
 
-TASKS = {"run": packed_run, "text": text}
+def costs(settings: Settings, on_step: OnStep) -> bytes:
+    """What every mechanism costs, as JSON."""
+    return json.dumps([each.record() for each in compare(settings, on_step=on_step)]).encode()
+
+
+def rest(settings: Settings, on_step: OnStep, layer: str) -> bytes:
+    """The vectors of one layer of a run, from 0, that did not travel with it."""
+    return pack_rest(decode(settings, on_step=on_step), int(layer))
+
+
+TASKS = {"run": packed_run, "text": text, "costs": costs, "rest": rest}
+
+
+def do(task: str, settings: Settings, on_step: OnStep) -> bytes:
+    """What a task of that name makes; "rest:3" is the task "rest" of 3."""
+    name, *more = task.split(":")
+    return TASKS[name](settings, on_step, *more)

@@ -23,7 +23,7 @@ from typing import NoReturn
 import torch
 
 from mla_viz.run.settings import Settings
-from mla_viz.serving.tasks import TASKS
+from mla_viz.serving.tasks import do
 
 STEP_SECONDS = 0.05
 
@@ -55,7 +55,7 @@ class Worker:
 
     def _answer(self, number: int, task: str, settings: Settings) -> tuple[str, object]:
         try:
-            return "done", TASKS[task](settings, lambda *step: self._step(number, step))
+            return "done", do(task, settings, lambda *step: self._step(number, step))
         except Cancelled:
             return "cancelled", None
         except ValueError as error:
@@ -89,7 +89,7 @@ def _serve(descriptor: int, niceness: int) -> NoReturn:
         Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
     connection = Connection(descriptor)
     with suppress(ValueError):  # of damaged files who asks for them is told
-        TASKS["run"](Settings(max_new_tokens=1), lambda *_: None)  # wakes the kernels
+        do("run", Settings(max_new_tokens=1), lambda *_: None)  # wakes the kernels
     connection.send(os.getpid())
     Worker(connection, leave=lambda: os._exit(0)).serve()
     os._exit(0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from mla_viz.player.bundle import FOLDER, bundle
+from mla_viz.player.payload import run_name
 from mla_viz.player.standalone import standalone
 from mla_viz.run.settings import Settings
 
@@ -16,9 +17,30 @@ _component = st.components.v2.component(
 )
 
 
-def player(payload: bytes) -> None:
-    """Show a packed run. The step lives in the browser and in its URL; nothing comes back."""
-    _component(data=payload, key="player")
+_rest = st.components.v2.component(
+    "mla_viz_rest",
+    html="<span></span>",
+    js="""export default function ({ data }) {
+  if (data) window.dispatchEvent(new CustomEvent("mla-rest", { detail: data }));
+}""",
+)
+
+
+def player(payload: bytes) -> int | None:
+    """Show a packed run. The step lives in the browser and in its URL.
+
+    What may come back is the layer, from 0, whose vectors the open step lacks (`add_rest`).
+    """
+    wanted = _component(data=payload, key="player", on_wanted_change=lambda: None).wanted
+    if not isinstance(wanted, dict) or wanted.get("run") != run_name(payload):
+        return None
+    layer = wanted.get("layer")
+    return layer if isinstance(layer, int) else None
+
+
+def add_rest(packed: bytes) -> None:
+    """Hand the player the vectors that it lacked."""
+    _rest(data=packed, key="rest", height=1)
 
 
 def take_along(payload: bytes, settings: Settings) -> None:

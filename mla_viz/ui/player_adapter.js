@@ -1,8 +1,16 @@
 // Shows the player inside Streamlit. The bundle before this text leaves it in `mlaVizPlayer`.
 
 /** @typedef {ReturnType<typeof mlaVizPlayer.mount>} Player */
-/** @typedef {{ root: HTMLElement, player: Player, latest?: Component }} Shown */
-/** @typedef {{ data?: Uint8Array<ArrayBuffer>, parentElement: HTMLElement | ShadowRoot }} Component */
+/** @typedef {{ root: HTMLElement, player: Player, end: () => void, latest?: Component }} Shown */
+/**
+ * @typedef {object} Component
+ * @property {Uint8Array<ArrayBuffer>} [data]
+ * @property {HTMLElement | ShadowRoot} parentElement
+ * @property {(name: string, value: unknown) => void} setStateValue
+ */
+
+/** Streamlit drops what a component says while it is mounted. */
+const MOUNTED_MS = 300;
 
 /** @type {WeakMap<HTMLElement | ShadowRoot, Shown>} */
 const shown = new WeakMap();
@@ -14,12 +22,12 @@ const shown = new WeakMap();
 export default function (component) {
   const { data, parentElement } = component;
   const entry = shownIn(parentElement);
+  entry.latest = component;
   if (data) entry.player.load(data);
   entry.player.recolour();
-  entry.latest = component;
   return () => {
     if (entry.latest !== component || shown.get(parentElement) !== entry) return;
-    entry.player.destroy();
+    entry.end();
     shown.delete(parentElement);
   };
 }
@@ -33,8 +41,22 @@ function shownIn(place) {
   if (!(root instanceof HTMLElement)) throw new Error("the player's page is not there");
   const known = shown.get(place);
   if (known?.root === root) return known;
-  known?.player.destroy();
-  const entry = { root, player: mlaVizPlayer.mount(root) };
+  known?.end();
+  const player = mlaVizPlayer.mount(root, {
+    want: (rest) => setTimeout(() => entry.latest?.setStateValue("wanted", rest), MOUNTED_MS),
+  });
+  /** The rest of a run comes by a component of its own, so that the run need not travel again. */
+  const add = (/** @type {Event} */ event) => player.addRest(/** @type {CustomEvent} */ (event).detail);
+  window.addEventListener("mla-rest", add);
+  /** @type {Shown} */
+  const entry = {
+    root,
+    player,
+    end: () => {
+      window.removeEventListener("mla-rest", add);
+      player.destroy();
+    },
+  };
   shown.set(place, entry);
   return entry;
 }

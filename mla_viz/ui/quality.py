@@ -9,7 +9,12 @@ import streamlit as st
 
 from mla_viz.config import check_int
 from mla_viz.cost import baselines, cache_elems
-from mla_viz.figures.quality import family_figure, likeness_figure
+from mla_viz.figures.quality import (
+    family_figure,
+    family_numbers,
+    likeness_figure,
+    likeness_numbers,
+)
 from mla_viz.figures.table import table_html
 from mla_viz.findings.claims.rules import mla_gains
 from mla_viz.findings.family import LOSS, TOLD_APART, Family, Member, difference
@@ -20,10 +25,12 @@ from mla_viz.published.catalog import ABLATIONS, Ablation
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
 from mla_viz.serving.pool import POLL_SECONDS, WorkerLost
-from mla_viz.ui.loss_map import PLAIN, loss_map
+from mla_viz.ui.chart import chart
+from mla_viz.ui.loss_map import loss_map
 from mla_viz.ui.numbers import whole_number
 from mla_viz.ui.server import workers
 from mla_viz.words import (
+    NATS,
     kib_text,
     loss_text,
     mega_text,
@@ -52,12 +59,11 @@ def seeds_words(family: Family) -> str:
 
 def comparison(family: Family) -> None:
     """Loss against cache: the chart, and what it says."""
-    st.plotly_chart(
-        family_figure(family, is_dark()), key="family", config=PLAIN, alt=_chart_words(family)
-    )
+    numbers = family_numbers(family)
+    chart(family_figure(family, is_dark()), "family", numbers, _chart_words(family))
     st.caption(
         f"{seeds_words(family)} The dotted line joins the models that no other beats with as little"
-        " cache."
+        f" cache. {NATS}"
     )
     st.markdown("\n".join(f"- {finding}" for finding in findings(family)))
     for member in family.members:
@@ -173,7 +179,7 @@ def likeness(family: Family) -> None:
     )
     rankings = likeness_words(family)
     alt = " ".join(rankings).replace("**", "")
-    st.plotly_chart(likeness_figure(family, is_dark()), key="likeness", config=PLAIN, alt=alt)
+    chart(likeness_figure(family, is_dark()), "likeness", likeness_numbers(family), alt)
     st.markdown("\n\n".join(rankings))
 
 

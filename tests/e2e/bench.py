@@ -9,7 +9,16 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mla_viz.bench.engine import report, summary
-from tests.e2e.conftest import QUIET_FLAGS, Visit, find_chromium, free_port, start_server
+from mla_viz.run.decode import decode
+from mla_viz.run.settings import Settings
+from tests.e2e.conftest import (
+    QUIET_FLAGS,
+    TWO_FRAMES,
+    Visit,
+    find_chromium,
+    free_port,
+    start_server,
+)
 
 SESSIONS, MINUTES = 10, 3
 # A frame is done when the task behind its animation callbacks runs.
@@ -175,6 +184,29 @@ def bench_first_paint(browser: Browser, url: str) -> None:
     report("requests for Plotly in those", "0", str(sum(files for _, files in ours)))
 
 
+def from_disk(browser: Browser, file: Path) -> float:
+    """Seconds until a run's HTML file is painted, opened in a browser that kept nothing."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, offline=True)
+    page = context.new_page()
+    began = time.perf_counter()
+    page.goto(file.as_uri(), wait_until="commit")
+    page.wait_for_selector("[data-testid=player][data-steps]")
+    page.evaluate(TWO_FRAMES)
+    took = time.perf_counter() - began
+    context.close()
+    return took
+
+
+def bench_standalone(browser: Browser) -> None:
+    """The example of 57 steps, 5 layers and 8 heads as one HTML file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "run.html"
+        decode(Settings()).save_html(file)
+        report("the example as one HTML file", "2.5 MB", f"{file.stat().st_size / 1e6:.2f} MB")
+        times = [from_disk(browser, file) for _ in range(12)]
+    report("that file opened from disk until painted", "1.5 s", summary(times[1:], "s"))
+
+
 PAINTED = {
     "quality": (".st-key-family .main-svg", "4.0 s"),
     "absorption": (".st-key-prefill", "-"),
@@ -242,6 +274,7 @@ def main() -> None:
             bench(Visit(context.new_page()), url)
             context.close()
         bench_first_paint(browser, url)
+        bench_standalone(browser)
         bench_pages(browser, url)
         bench_sessions(browser, url, server.pid)
         browser.close()

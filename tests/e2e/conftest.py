@@ -103,7 +103,10 @@ class Visit:
     def _count(self, _) -> None:
         self.sent += 1
 
-    def open(self, url: str) -> "Visit":
+    def open(self, url: str, *, first: bool = False) -> "Visit":
+        """The page, at the run's last step where the address names none; `first`: as it is."""
+        if not first and "step=" not in url:
+            url += f"{'&' if '?' in url else '?'}step=9999"
         self.page.goto(url)
         self.page.wait_for_selector("[data-testid=player][data-steps]", timeout=60_000)
         self.settle()

@@ -16,13 +16,14 @@ PAINTED = {
 }
 
 
-# The address behind a page and the part at its top, where its picture in docs/ is not its beginning.
-SHOWN = {"absorption": ("?step_stage=5", "#step")}
+# The address of the picture in docs/, and what stands at its top where that is not the beginning.
+SHOWN = {"decode": ("?step=57", None), "absorption": ("?step_stage=5", "#step")}
 
 
 def open_painted(page: Page, url: str, name: str, query: str = "") -> Visit:
     """Open a page of the app and wait until it is there."""
     visit = Visit(page)
+    page.add_init_script("localStorage.setItem('mla-viz-tour', 'declined')")  # no offer in it
     page.goto(f"{url}{'' if name == 'decode' else name}{query}")
     page.locator(PAINTED[name]).first.wait_for(timeout=60_000)
     visit.settle()

@@ -12,6 +12,7 @@ from tests.e2e.conftest import TWO_FRAMES, Visit
 pytestmark = pytest.mark.filterwarnings("default")
 OPEN = "?step=21&layer=2&head=3&phase=6"
 STILL = {"reduced_motion": "reduce"}
+DRAWN_PX = 300  # a flow is higher, the line in its place is not
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,36 @@ def test_on_a_phone_the_step_lies_within_the_page(chromium, app_url):
     canvas = visit.player.locator(".inside canvas").bounding_box()
     assert canvas["height"] > canvas["width"]
     context.close()
+
+
+def flow_height(visit):
+    return visit.player.locator(".inside canvas").bounding_box()["height"]
+
+
+def wait_for_flow(visit):
+    for _ in range(300):
+        if flow_height(visit) > DRAWN_PX:
+            return
+        visit.page.wait_for_timeout(100)
+    raise AssertionError("the flow did not come")
+
+
+def test_a_layer_that_did_not_travel_is_asked_for_in_one_call(visit, app_url):
+    visit.open(app_url + "?max_new_tokens=240&step=30&phase=6&layer=1")
+    wait_for_flow(visit)
+    assert visit.player.locator(".notes").inner_text().startswith("Inside a step opens at once")
+    visit.settle()
+    sent = visit.sent
+    visit.player.get_by_label("Layer", exact=True).select_option("3")
+    visit.page.evaluate(TWO_FRAMES)
+    assert flow_height(visit) < DRAWN_PX
+    wait_for_flow(visit)
+    assert "scores =" in visit.player.locator(".inside .joined").inner_text()
+    visit.settle()
+    assert visit.sent == sent + 1
+    for _ in range(5):
+        visit.page.keyboard.press("ArrowRight")
+    visit.page.wait_for_timeout(800)
+    assert flow_height(visit) > DRAWN_PX
+    assert visit.sent == sent + 1
+    assert visit.errors == []

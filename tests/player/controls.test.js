@@ -164,14 +164,14 @@ test("without a step in the address the tab's last place counts", () => {
   );
 });
 
-test("an address out of range is brought into it, and an unknown one is the last step", () => {
+test("an address out of range is brought into it, and an unknown one is the first step", () => {
   const at = (search) => {
     const page = show({ search });
     return [step(page), page.find("select[name=layer]").value, page.find("select[name=head]").value];
   };
   assert.deepEqual(at("?step=100&layer=9&head=9"), [3, "1", "2"]);
   assert.deepEqual(at("?step=-3&layer=0&head=0"), [0, "0", "0"]);
-  assert.deepEqual(at("?step=x"), [3, "0", "0"]);
+  assert.deepEqual(at("?step=x"), [0, "0", "0"]);
   assert.equal(show({ search: "?step=2&speed=3" }).find("select[name=speed]").value, "1");
 });
 
@@ -471,5 +471,5 @@ test("keys before the first run do nothing", () => {
   assert.equal(page.root.dataset.step, undefined);
   player.load(packed());
   player.recolour();
-  assert.equal(step(page), 3);
+  assert.equal(step(page), 0);
 });

@@ -158,8 +158,16 @@ class Element extends Node {
 
   scrollIntoView() {}
 
+  contains(node) {
+    return node === this || [...this.below()].includes(node);
+  }
+
+  click() {
+    document.clicked.push(this);
+  }
+
   focus() {
-    document.activeElement?.dispatchEvent({ type: "focusout", target: this });
+    document.activeElement?.dispatchEvent({ type: "focusout", target: this, relatedTarget: this });
     document.activeElement = this;
     this.dispatchEvent({ type: "focusin", target: this });
   }
@@ -215,6 +223,10 @@ class HTMLCanvasElement extends HTMLElement {
   getContext() {
     return this.#context;
   }
+
+  toBlob(take, type) {
+    take(this.width > 4000 ? null : new Blob([JSON.stringify(this.#context.calls)], { type }));
+  }
 }
 const KINDS = {
   canvas: HTMLCanvasElement,
@@ -261,6 +273,13 @@ function makeContext(canvas) {
     putImageData: (image) => {
       canvas.pixels = new Uint32Array(image.data.buffer);
     },
+    getImageData: (left, top, width, height) => {
+      const rows = Array.from({ length: height }, (_, y) => (top + y) * canvas.width + left);
+      const pixels = Uint32Array.from(
+        rows.flatMap((from) => [...canvas.pixels.subarray(from, from + width)]),
+      );
+      return { data: new Uint8ClampedArray(pixels.buffer), width, height };
+    },
   };
   for (const name of DRAWING.split(" ")) {
     context[name] = (...args) => {
@@ -288,7 +307,14 @@ function colour(css) {
 }
 
 /** A fresh page, with what a test turns by hand. */
-export function openPage({ search = "", hash = "", stored = null, colours = {}, html = HTML } = {}) {
+export function openPage({
+  search = "",
+  hash = "",
+  stored = null,
+  kept = null,
+  colours = {},
+  html = HTML,
+} = {}) {
   const page = {
     now: 1000,
     frames: new Map(),
@@ -297,6 +323,7 @@ export function openPage({ search = "", hash = "", stored = null, colours = {}, 
     observers: [],
     colours,
     stored,
+    kept,
   };
   page.root = parse(html).find((node) => node instanceof Element);
   page.window = {
@@ -313,10 +340,16 @@ export function openPage({ search = "", hash = "", stored = null, colours = {}, 
         page.stored = words;
       },
     },
+    localStorage: {
+      getItem: () => page.kept,
+      setItem: (_, words) => {
+        page.kept = words;
+      },
+    },
     devicePixelRatio: 1,
     innerHeight: 1000,
   };
-  page.document = Object.assign(new Element("html"), { createElement });
+  page.document = Object.assign(new Element("html"), { createElement, clicked: [] });
   page.document.append(page.root);
   page.root.addEventListener("mla-paint", ({ detail }) => page.events.push(detail));
   setGlobals(page);
@@ -386,6 +419,7 @@ function setGlobals(page) {
       }
     };
   Object.assign(globalThis, {
+    Node,
     Element,
     HTMLElement,
     HTMLCanvasElement,

@@ -31,10 +31,17 @@ export function edited(name, edit) {
   return whole;
 }
 
-/** A page that shows a golden run, each plot `width` pixels wide; the address says where it stands. */
-export function show({ name = "golden.bin", bytes = packed(name), width = 236, ...options } = {}) {
-  const page = openPage(options);
-  page.player = mount(page.root);
+/** A page that shows a golden run, each plot `width` pixels wide; the address says where it stands, or its end. */
+export function show({
+  name = "golden.bin",
+  bytes = packed(name),
+  width = 236,
+  search = "?step=9",
+  host = {},
+  ...options
+} = {}) {
+  const page = openPage({ search, ...options });
+  page.player = mount(page.root, host);
   page.resize(width);
   page.player.load(bytes);
   page.player.recolour();

@@ -6,7 +6,7 @@ import { sumOf } from "../../mla_viz/player/src/flowcells.js";
 import { laneAt, rowOf } from "../../mla_viz/player/src/lane.js";
 import { PHASES, phaseAt, phaseCounts } from "../../mla_viz/player/src/phases.js";
 import { sceneOf } from "../../mla_viz/player/src/scene.js";
-import { edited, MODELS, SAME, show } from "./golden.js";
+import { edited, MODELS, packed, SAME, show } from "./golden.js";
 
 const PLACE = { step: 2, layer: 1, head: 2 };
 
@@ -205,4 +205,62 @@ test("the button opens and closes the step, and the address forgets a closed one
   page.rest(300);
   assert.deepEqual(state(), [true, "false", "Open this step"]);
   assert.doesNotMatch(page.written.url, /phase/);
+});
+
+const LAYER_1 = (header) => {
+  for (const side of [header.left, header.right]) side.vectors.first = 1;
+};
+
+/** The golden run with the vectors of a layer that it has not; what is asked of the host is kept. */
+function showWithout(options = {}) {
+  const asked = [];
+  const page = show({
+    bytes: edited("golden.bin", LAYER_1),
+    host: { want: (rest) => asked.push(rest) },
+    ...options,
+  });
+  return { page, asked };
+}
+
+test("an open step whose vectors are not here is asked of the host, once", () => {
+  const { page, asked } = showWithout({ search: "?step=3&layer=1" });
+  assert.deepEqual(asked, [], "it is not open");
+  page.press("]");
+  page.press("ArrowLeft");
+  page.frame();
+  assert.deepEqual(
+    asked.map(({ layer }) => layer),
+    [0],
+  );
+  const told = () =>
+    page
+      .drawn(".inside canvas")
+      .map(({ args }) => args[0])
+      .filter((text) => /vectors|kept/.test(text));
+  assert.deepEqual(told(), ["Asked of the server: the vectors of layer 1. They come here."]);
+  const alone = show({ bytes: edited("golden.bin", LAYER_1), search: "?step=3&phase=3" });
+  alone.frame();
+  assert.match(String(alone.drawn(".inside canvas").map(({ args }) => args[0])), /did not travel/);
+});
+
+test("what was asked for is drawn once it comes, and what is of another run is left", () => {
+  const { page, asked } = showWithout({ search: "?step=3&layer=2&phase=3", bytes: packed() });
+  assert.deepEqual(asked, [], "it is here");
+  const drawn = () => page.drawn(".inside canvas").length;
+  const before = drawn();
+  page.player.addRest(packed("golden_rest.bin"));
+  page.frame();
+  assert.equal(drawn(), before);
+  page.press("ArrowLeft");
+  page.find("select[name=layer]").value = "0";
+  page.fire(page.find("select[name=layer]"), "change");
+  page.frame();
+  assert.deepEqual(asked, [{ run: SAME.run, layer: 0 }], "the rest has taken its place");
+});
+
+test("a step that was not kept is not asked for", () => {
+  const { page, asked } = showWithout({ bytes: packed("golden_models.bin"), search: "?step=2&phase=3" });
+  page.frame();
+  assert.deepEqual(asked, []);
+  assert.match(String(page.drawn(".inside canvas").map(({ args }) => args[0])), /This step was not kept/);
 });

@@ -13,9 +13,9 @@ const HELD = "than plain MHA of 3 heads, head dim 5 (2·3·5 values a token and 
 /** The figures of a panel's header, those that are hidden left out. */
 function header(page, side) {
   const shown = page.root.querySelectorAll(`.panel.${side} .head p`).filter((node) => !node.hidden);
-  return shown.map((node) =>
-    [".figure", ".unit", ".against"].map((part) => node.querySelector(part).textContent),
-  );
+  return shown
+    .filter((node) => node.querySelector(".figure"))
+    .map((node) => [".figure", ".unit", ".against"].map((part) => node.querySelector(part).textContent));
 }
 
 test("the headers tell each side's cache and what it is held against", () => {

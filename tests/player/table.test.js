@@ -7,12 +7,13 @@ import { weightTable } from "../../mla_viz/player/src/attention.js";
 import { edited, show } from "./golden.js";
 
 const PICTURES = [
+  ".inside",
   ".growth",
   ...["left", "right"].flatMap((side) =>
     ["cache", "heads", "triangle"].map((part) => `.panel.${side} .${part}`),
   ),
 ];
-const AT_THE_FOX = { search: "?step=3&layer=2&head=2", width: 366 };
+const AT_THE_FOX = { search: "?step=3&layer=2&head=2&phase=6", width: 366 };
 
 const press = (page, picture) => page.fire(page.find(`${picture} [data-action=table]`), "click");
 const cells = (page, picture) =>
@@ -143,7 +144,7 @@ test("the cache's table has the values of the new row, a line for each part of i
 
 test("a table follows the step, the layer and the head", () => {
   for (const picture of PICTURES) {
-    const wanted = ["?step=2&layer=2&head=2", "?step=2"].map(
+    const wanted = ["?step=2&layer=2&head=2&phase=6", "?step=2&phase=6"].map(
       (search) => tableOf(picture, { ...AT_THE_FOX, search }).rows,
     );
     const { page } = tableOf(picture);
@@ -182,8 +183,8 @@ test("of many keys a table has the last, and says how many there are", () => {
   ]);
   assert.equal(shown, "keys 37 to 100 of 100, rounded");
   assert.deepEqual([columns.length, columns[0], columns.at(-1)], [64, "37 a", "100 a"]);
-  assert.deepEqual(rows[0].cells.slice(0, 2), ["0.360", "0.370"]);
-  assert.deepEqual(rows[1].cells.slice(0, 3), ["0.360", "0.370", ""]);
+  assert.deepEqual(rows[0].values.slice(0, 2), [0.36, 0.37].map(Math.fround));
+  assert.deepEqual(rows[1].values.slice(0, 3), [...[0.36, 0.37].map(Math.fround), null]);
 });
 
 test("no table is longer than can be made at every step, and it says what it leaves out", () => {

@@ -4,11 +4,11 @@
 // from the URL, and since a step means nothing under another prompt.
 
 /** @import { State } from "./player.js" */
-/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string, phase?: number }} Place */
+/** @typedef {{ step?: number, layer?: number, head?: number, speedName: string, phase?: number, tour?: number }} Place */
 
 const PAUSE_MS = 260;
 const MEMORY = "mla-viz-place";
-const OWN = ["step", "layer", "head", "speed", "phase"];
+const OWN = ["step", "layer", "head", "speed", "phase", "tour"];
 const SPEEDS = ["0.5", "1", "2", "4", "8"];
 
 /**
@@ -19,7 +19,7 @@ const SPEEDS = ["0.5", "1", "2", "4", "8"];
 export function readAddress(prompt) {
   const here = new URLSearchParams(window.location.search);
   const last = new URLSearchParams(remembered() ?? "");
-  const query = here.has("step") ? here : last;
+  const query = here.has("step") || here.has("tour") ? here : last;
   const elsewhere = last.has("step") && last.get("prompt") !== prompt;
   const leftOver = elsewhere && query.get("step") === last.get("step");
   /** @type {(name: string) => number | undefined} */
@@ -34,6 +34,7 @@ export function readAddress(prompt) {
     head: index("head"),
     speedName: SPEEDS.includes(speed) ? speed : "1",
     phase: index("phase"),
+    tour: index("tour"),
   };
 }
 
@@ -59,9 +60,10 @@ function remember(words) {
 }
 
 /** @type {(state: State) => void} */
-function writeAddress({ run, step, layer, head, speedName, inside, at }) {
+function writeAddress({ run, step, layer, head, speedName, inside, at, tour }) {
   const phase = inside ? { phase: Math.max(1, Math.ceil(at)) } : {};
-  const values = { step: step + 1, layer: layer + 1, head: head + 1, speed: speedName, ...phase };
+  const stop = tour === null ? {} : { tour: tour + 1 };
+  const values = { step: step + 1, layer: layer + 1, head: head + 1, speed: speedName, ...phase, ...stop };
   const { search, pathname, hash } = window.location;
   const others = search
     .slice(1)

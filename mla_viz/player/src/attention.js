@@ -11,7 +11,10 @@ import { probabilityText } from "./words.js";
 /** @import { Run, Side } from "./payload.js" */
 /** @import { AttentionRows, Stored } from "./rows.js" */
 /** @import { View } from "./stage.js" */
-/** @import { SheetRow } from "./table.js" */
+/** @import { Sheet } from "./table.js" */
+
+export const WEIGHT_LEGEND =
+  "Attention weight on one linear scale, from 0 (faint) to 1 (strong); masked keys are blank.";
 
 /**
  * The chosen head, where this side has it; its last one otherwise.
@@ -138,24 +141,25 @@ export function weightCell(surface, nSteps, row, x) {
 }
 
 /**
- * Weights as a table: a column a key, the last of them where there are too many; masked ones stay blank.
+ * Weights as a table: a column a key, the last of them where there are more than `most`; masked ones stay blank.
  * @param {Run} run
  * @param {AttentionRows} rows
  * @param {number} keys
  * @param {{ name: string, stored: Stored }[]} lines
- * @returns {{ shown: string, columns: string[], rows: SheetRow[] }}
+ * @returns {{ shown: string } & Pick<Sheet, "columns" | "rows" | "text">}
  */
-export function weightTable(run, rows, keys, lines) {
-  const from = Math.max(0, keys - WINDOW);
+export function weightTable(run, rows, keys, lines, most = WINDOW) {
+  const from = Math.max(0, keys - most);
   const columns = Array.from({ length: keys - from }, (_, index) => tokenWords(run, from + index));
   return {
     shown: `keys ${from + 1} to ${keys} of ${keys}${rows.exact ? "" : ", rounded"}`,
     columns,
     rows: lines.map(({ name, stored }) => ({
       name,
-      cells: columns.map((_, index) =>
-        from + index < stored.length ? probabilityText(stored[from + index] * rows.scale(1)) : "",
+      values: columns.map((_, index) =>
+        from + index < stored.length ? stored[from + index] * rows.scale(1) : null,
       ),
     })),
+    text: probabilityText,
   };
 }

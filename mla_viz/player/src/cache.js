@@ -15,6 +15,7 @@ import {
 import { find, setAttribute, setText } from "./dom.js";
 import { shortNames, tokenWords } from "./narration.js";
 import { emptySheet, makeTable } from "./table.js";
+import { makeSave } from "./take.js";
 import { bytesText, plural, signedText } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
@@ -33,6 +34,9 @@ const HEIGHT = 160;
 const TALLEST_ROW = 5;
 const BRACKET_HEIGHT = 34;
 const TABLE_CELLS = 4096;
+const LEGEND =
+  "A row a token, a column a cached value, faint to strong from the smallest to the largest." +
+  " One value has the same size on both sides.";
 
 /**
  * @param {HTMLElement} panel
@@ -48,6 +52,18 @@ export function makeCacheView(panel, name, cursors, goTo) {
   const captions = { caption: find(panel, ".cache .caption"), aside: find(panel, ".cache .aside") };
   cursors.attach(surface.canvas, "map of values", () => state.view && cacheGrid(state.view, state, goTo));
   const table = makeTable(find(panel, ".cache"), (view) => cacheSheet(view, name));
+  makeSave(find(panel, ".cache"), {
+    name: "cache",
+    words: "the cache",
+    sides: [name],
+    within: ["layer"],
+    surface,
+    view: () => state.view,
+    draw: (onto, view) => drawCache(onto, name, view),
+    title: (_, view) => cacheTitle(name, view),
+    legend: LEGEND,
+    sheet: (view) => cacheSheet(view, name, Infinity),
+  });
   return {
     surface,
     paint: (view) => {
@@ -70,24 +86,28 @@ export function cacheScale(run, width) {
 /** @type {(state: CacheMap, captions: Captions, view: View) => void} */
 function paintCache(state, captions, view) {
   state.view = view;
-  const { surface, name } = state;
+  drawCache(state.surface, state.name, view);
+  captionCache(state.surface, captions, view, state.name);
+}
+
+/** @type {(surface: Surface, name: SideName, view: View) => void} */
+function drawCache(surface, name, view) {
   const side = view.run[name];
   const scale = cacheScale(view.run, plotWidth(surface));
   const context = beginSurface(surface, scale.plotHeight + BRACKET_HEIGHT);
   const width = side.cache_elems * scale.elementWidth;
   if (side.cache_elems > 0) {
     drawRoom(context, view.theme, width, scale.plotHeight);
-    drawCells(context, state, view, scale.rowHeight, width);
+    drawCells(context, { surface, name }, view, scale.rowHeight, width);
     drawBrackets(context, view.theme, side.segments, scale);
   }
   drawMissing(context, view, name, scale, width);
   drawNewRow(context, view, scale.rowHeight, width);
   drawToCome(context, view, scale, width);
   writePooled(context, view.theme, side, scale, surface);
-  captionCache(surface, captions, view, name);
 }
 
-/** @type {(context: Context, map: CacheMap, view: View, rowHeight: number, width: number) => void} */
+/** @type {(context: Context, map: Pick<CacheMap, "surface" | "name">, view: View, rowHeight: number, width: number) => void} */
 function drawCells(context, { surface, name }, view, rowHeight, width) {
   const { run, step, layer, theme } = view;
   const rows = run.n_steps * rowHeight;
@@ -225,15 +245,28 @@ function labelBracket(context, theme, label, { from, width, y, free, few }) {
 }
 
 /** @type {(surface: Surface, captions: Captions, view: View, name: SideName) => void} */
-function captionCache(surface, { caption, aside }, { run, step, layer }, name) {
+function captionCache(surface, { caption, aside }, view, name) {
+  const { run, step, layer } = view;
   const side = run[name];
   const bytes = side.cache_bytes.at(step);
   const added = bytes - (step ? side.cache_bytes.at(step - 1) : 0);
-  const size = `${plural(step + 1, "token")} × ${plural(side.cache_elems, "value")}`;
-  setText(caption, side.cache_elems ? `Cache, layer ${layer + 1}: ${size}` : `No cache, layer ${layer + 1}`);
+  setText(caption, cacheTitle(name, view));
   setText(aside, added ? `+${bytesText(added)} this token, all layers` : "nothing kept");
+  const size = sizeWords(step, side);
   const words = `Cache of ${side.short}, layer ${layer + 1}: ${size}; ${bytesText(bytes)} over all layers`;
   setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(name: SideName, view: View) => string} */
+function cacheTitle(name, { run, step, layer }) {
+  const side = run[name];
+  const size = sizeWords(step, side);
+  return side.cache_elems ? `Cache, layer ${layer + 1}: ${size}` : `No cache, layer ${layer + 1}`;
+}
+
+/** @type {(step: number, side: Side) => string} */
+function sizeWords(step, { cache_elems: elems }) {
+  return `${plural(step + 1, "token")} × ${plural(elems, "value")}`;
 }
 
 /**
@@ -270,28 +303,27 @@ function cacheWords(run, side, layer, pos, index) {
 }
 
 /**
- * The row that this step cached, a line of the table for each stretch of it.
- * @type {(view: View, name: SideName) => Sheet}
+ * The row that this step cached, at most `most` values of it, a line of the table for each stretch.
+ * @type {(view: View, name: SideName, most?: number) => Sheet}
  */
-function cacheSheet({ run, step, layer }, name) {
+function cacheSheet({ run, step, layer }, name, most = TABLE_CELLS) {
   const side = run[name];
   if (!side.cache_elems) return emptySheet("Nothing is cached.");
-  const rows = stretchesOf(side.segments, TABLE_CELLS).map(({ label, from, elems }) => ({
+  const rows = stretchesOf(side.segments, most).map(({ label, from, elems }) => ({
     name: label,
-    cells: Array.from({ length: elems }, (_, index) =>
-      signedText(cellValue(side, layer, step, from + index).value),
-    ),
+    values: Array.from({ length: elems }, (_, index) => cellValue(side, layer, step, from + index).value),
   }));
-  const count = rows.reduce((sum, { cells }) => sum + cells.length, 0);
+  const count = rows.reduce((sum, { values }) => sum + values.length, 0);
   const kept = isReduced(side) ? "pooled, one byte each" : "one byte each";
   return {
     note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${kept}.`,
     corner: "value",
     columns: Array.from(
-      { length: Math.max(...rows.map(({ cells }) => cells.length)) },
+      { length: Math.max(...rows.map(({ values }) => values.length)) },
       (_, at) => `${at + 1}`,
     ),
     rows,
+    text: signedText,
   };
 }
 

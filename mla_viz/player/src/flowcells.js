@@ -2,18 +2,22 @@
 // It knows scenes and words; it draws nothing.
 
 import { ABSORBING, rowOf } from "./lane.js";
-import { figureText, quoted } from "./words.js";
+import { shortNames } from "./narration.js";
+import { WINDOW } from "./table.js";
+import { figureText, plural, quoted } from "./words.js";
 
 /** @import { Cell, Grid } from "./cursor.js" */
 /** @import { Lane } from "./lane.js" */
 /** @import { Side } from "./payload.js" */
 /** @import { Item, Scene } from "./scene.js" */
 /** @import { View } from "./stage.js" */
+/** @import { Sheet } from "./table.js" */
 /** @typedef {{ items: Item[], row: number }} Line items side by side, and which of their rows */
 /** @typedef {{ view: View, lane: Lane, side: Side, item: Item, row: number, column: number }} Place */
 /** @typedef {{ value: number, words: string }} Term */
 
 const TERMS = 3;
+const TABLE_ROWS = 8;
 
 /** @type {(view: View | null, scene: Scene | null) => Grid | null} */
 export function gridOf(view, scene) {
@@ -34,6 +38,32 @@ export function gridOf(view, scene) {
     at: (x, y) => cellAt(lines, x, y),
     words: (cell) => cellWords(placeOf(cell)),
     value: (cell) => figureText(figureOf(placeOf(cell))),
+  };
+}
+
+/**
+ * Every vector of the step a row: of cached or rebuilt rows the newest `mostRows`, of each the first `most` values.
+ * @type {(view: View, scene: Scene, mostRows?: number, most?: number) => Sheet}
+ */
+export function flowSheet(view, scene, mostRows = TABLE_ROWS, most = WINDOW) {
+  const [left, right] = shortNames(view.run);
+  const rows = scene.items.flatMap((item) => {
+    const name = `${item.side === "left" ? left : right}: ${shortName(item)}`;
+    const { rows: count, width, data } = item.matrix;
+    if (count === 1 || width === 1) return { name, values: [...data.slice(0, most)] };
+    const first = Math.max(0, count - mostRows);
+    return Array.from({ length: count - first }, (_, index) => ({
+      name: `${name}, token ${first + index + 1}`,
+      values: [...rowOf(item.matrix, first + index).slice(0, most)],
+    }));
+  });
+  const widest = Math.max(...rows.map(({ values }) => values.length));
+  return {
+    note: `${plural(rows.length, "row")}: of what is cached or rebuilt the newest ${mostRows}, of a vector the first ${most} values.`,
+    corner: "vector",
+    columns: Array.from({ length: widest }, (_, at) => `${at + 1}`),
+    rows,
+    text: figureText,
   };
 }
 
@@ -118,7 +148,7 @@ function tokenWords({ view, row }) {
 function madeWords(place) {
   const { item, lane, row, column, side } = place;
   const { dims, vectors } = side;
-  const { layer } = place.view;
+  const layer = place.view.layer - vectors.first;
   const head = headOf(place);
   const value = figureOf(place);
   if (item.id === "scores") return scoreWords(lane, row, side.dims.qk);
@@ -209,7 +239,10 @@ function originWords(place) {
   if ((isKey || isValue) && dims.latent && lane.latents) {
     const token = item.slot === "cache" ? row : view.step;
     if (isKey && column >= dims.qk - dims.rope) return ["the RoPE key, the same for all heads"];
-    const up = (isKey ? vectors.W_UK : vectors.W_UV)?.part(view.layer, headOf({ side, view }));
+    const up = (isKey ? vectors.W_UK : vectors.W_UV)?.part(
+      view.layer - vectors.first,
+      headOf({ side, view }),
+    );
     if (!up) return [];
     const width = up.length / dims.latent;
     const latent = rowOf(lane.latents, token);

@@ -6,6 +6,7 @@ import { find, setAttribute, setText } from "./dom.js";
 import { shortNames, sizedNames, tokenWords } from "./narration.js";
 import { SIDES } from "./payload.js";
 import { makeTable, WINDOW } from "./table.js";
+import { makeSave } from "./take.js";
 import { byteTicks, spread, tokenTicks } from "./ticks.js";
 import { bytesText, plural } from "./words.js";
 
@@ -54,6 +55,18 @@ export function makeChart(card, cursors, goTo) {
     if (state.view) paintChart(state, state.view);
   });
   const table = makeTable(card, chartSheet);
+  makeSave(card, {
+    name: "growth",
+    words: "cached bytes",
+    sides: SIDES,
+    within: [],
+    surface,
+    view: () => state.view,
+    draw: (onto, view) => drawChart(onto, view, state.log),
+    title: () => find(card, "h3").textContent,
+    legend: find(card, ".remarks").textContent,
+    sheet: (view) => chartSheet(view, Infinity),
+  });
   return {
     surface,
     paint: (view) => {
@@ -66,15 +79,9 @@ export function makeChart(card, cursors, goTo) {
 /** @type {(state: Chart, view: View) => void} */
 function paintChart(state, view) {
   state.view = view;
-  const { surface, log } = state;
-  const { run, step, theme } = view;
-  const context = beginSurface(surface, HEIGHT);
-  const series = chartSeries(run, theme);
-  const axes = chartAxes(series, run.n_steps, surface.width, log);
-  drawGrid(context, theme, axes, run.n_steps);
-  for (const line of series) drawSeries(context, line, axes, step, run.n_steps);
-  drawNow(context, theme, axes, series, step);
-  labelSeries(context, theme, axes, series, run.n_steps);
+  const { surface } = state;
+  const { run, step } = view;
+  drawChart(surface, view, state.log);
   const [left, right] = shortNames(run);
   const words = `${left} ${bytesText(run.left.cache_bytes.at(step))}, ${right} ${bytesText(run.right.cache_bytes.at(step))}`;
   setAttribute(
@@ -82,6 +89,17 @@ function paintChart(state, view) {
     "aria-label",
     `Cached bytes against tokens: after ${plural(step + 1, "token")} ${words}`,
   );
+}
+
+/** @type {(surface: Surface, view: View, log: boolean) => void} */
+function drawChart(surface, { run, step, theme }, log) {
+  const context = beginSurface(surface, HEIGHT);
+  const series = chartSeries(run, theme);
+  const axes = chartAxes(series, run.n_steps, surface.width, log);
+  drawGrid(context, theme, axes, run.n_steps);
+  for (const line of series) drawSeries(context, line, axes, step, run.n_steps);
+  drawNow(context, theme, axes, series, step);
+  labelSeries(context, theme, axes, series, run.n_steps);
 }
 
 /**
@@ -265,15 +283,16 @@ function ownFirst(series) {
 }
 
 /**
- * Every line's bytes after this token and those before it, newest first.
- * @type {(view: View) => Sheet}
+ * Every line's bytes after this token and `most` before it, newest first.
+ * @type {(view: View, most?: number) => Sheet}
  */
-function chartSheet({ run, step, theme }) {
+function chartSheet({ run, step, theme }, most = WINDOW) {
   const series = ownFirst(chartSeries(run, theme));
-  const rows = Array.from({ length: Math.min(WINDOW, step + 1) }, (_, index) => ({
+  const rows = Array.from({ length: Math.min(most, step + 1) }, (_, index) => ({
     name: tokenWords(run, step - index),
-    cells: series.map(({ at }) => bytesText(at(step - index))),
+    values: series.map(({ at }) => at(step - index)),
   }));
   const note = `Bytes after each token: ${rows.length} of ${plural(step + 1, "token")}, newest first.`;
-  return { note, corner: "token", columns: series.map(({ label }) => label), rows };
+  const columns = series.map(({ label }) => label);
+  return { note, corner: "token", columns, rows, text: bytesText, unit: "bytes" };
 }

@@ -26,6 +26,7 @@ const RELATIONS = {
 
 /** @type {(panel: HTMLElement, name: SideName) => Part} */
 export function makeHeader(panel, name) {
+  const about = find(panel, ".about");
   const parts = {
     label: find(panel, ".label"),
     amount: figureParts(find(panel, ".amount")),
@@ -34,6 +35,7 @@ export function makeHeader(panel, name) {
   const names = findAll(panel, ".side");
   return {
     load: (run) => {
+      setText(about, run[name].about);
       for (const node of names) setText(node, shortNames(run)[name === "left" ? 0 : 1]);
     },
     paint: (view) => paintHeader(parts, name, view),

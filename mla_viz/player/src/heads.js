@@ -8,6 +8,7 @@ import {
   keptFromWords,
   peakOf,
   poolRow,
+  WEIGHT_LEGEND,
   weightCell,
   weightCells,
   weightTable,
@@ -27,6 +28,7 @@ import {
 import { find, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
 import { emptySheet, makeTable, WINDOW } from "./table.js";
+import { makeSave } from "./take.js";
 import { plural, quoted } from "./words.js";
 
 /** @import { Context, Surface } from "./canvas.js" */
@@ -55,6 +57,18 @@ export function makeHeadsView(panel, name, cursors, chooseHead) {
     () => state.view && headsGrid(state.view, state, chooseHead),
   );
   const table = makeTable(find(panel, ".heads"), (view) => headsSheet(view, name));
+  makeSave(find(panel, ".heads"), {
+    name: "heads",
+    words: "attention now",
+    sides: [name],
+    within: ["layer"],
+    surface,
+    view: () => state.view,
+    draw: (onto, view) => drawStrip(onto, name, view),
+    title: (onto, view) => headsTitle(onto, name, view),
+    legend: WEIGHT_LEGEND,
+    sheet: (view) => headsSheet(view, name, Infinity),
+  });
   return {
     surface,
     paint: (view) => {
@@ -84,25 +98,30 @@ export function headAt(side, y) {
 /** @type {(state: Heads, view: View) => void} */
 function paintHeads(state, view) {
   state.view = view;
-  const { surface, name } = state;
+  drawStrip(state.surface, state.name, view);
+  captionHeads(state, view);
+}
+
+/** @type {(surface: Surface, name: SideName, view: View) => void} */
+function drawStrip(surface, name, view) {
   const side = view.run[name];
   const row = side.attention.before(view.step);
   const height = side.n_heads * headHeight(side.n_heads);
   const context = beginSurface(surface, height + LABEL_HEIGHT);
-  captionHeads(state, view, row);
   if (row < 0) {
     write(context, view.theme, keptFromWords(side.attention), GUTTER, height / 2);
     return;
   }
   drawRoom(context, view.theme, plotWidth(surface), height);
-  drawHeads(context, state, view, row, height);
+  drawHeads(context, surface, name, view, row);
   drawHeadLabels(context, view, side);
   labelTokens(context, view, plotWidth(surface), height + 10, side.attention.steps[row]);
 }
 
-/** @type {(context: Context, heads: Heads, view: View, row: number, height: number) => void} */
-function drawHeads(context, { surface, name }, { run, layer, theme }, row, height) {
+/** @type {(context: Context, surface: Surface, name: SideName, view: View, row: number) => void} */
+function drawHeads(context, surface, name, { run, layer, theme }, row) {
   const { attention, n_heads: nHeads } = run[name];
+  const height = nHeads * headHeight(nHeads);
   const [wide, high] = [Math.round(plotWidth(surface) * surface.ratio), Math.round(height * surface.ratio)];
   const levels = new Int16Array(wide);
   surface.image = makeImage(surface.image, wide, high, (picture) => {
@@ -156,18 +175,27 @@ function labelTokens(context, { run, theme }, width, y, current) {
   for (let pos = 0; pos < current; pos += stride) place(pos, theme.muted);
 }
 
-/** @type {(heads: Heads, view: View, row: number) => void} */
-function captionHeads({ surface, name, caption }, view, row) {
-  const { run, layer } = view;
-  const side = run[name];
-  const over = plural(row < 0 ? 0 : side.attention.steps[row] + 1, "token");
-  setText(
-    caption,
-    `Attention now, layer ${layer + 1}: every head over ${over}${attentionNotes(surface, view, side, row)}`,
-  );
+/** @type {(heads: Heads, view: View) => void} */
+function captionHeads({ surface, name, caption }, view) {
+  const side = view.run[name];
+  const row = side.attention.before(view.step);
+  setText(caption, headsTitle(surface, name, view));
   const peak = row < 0 ? "" : `; head ${headOf(view, side) + 1} looks most at ${peakWords(view, side, row)}`;
-  const words = `Attention of ${plural(side.n_heads, "head")} of ${side.short}, layer ${layer + 1}, over ${over}${peak}`;
+  const words = `Attention of ${plural(side.n_heads, "head")} of ${side.short}, layer ${view.layer + 1}, over ${tokensOf(side, row)}${peak}`;
   setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(surface: Surface, name: SideName, view: View) => string} */
+function headsTitle(surface, name, view) {
+  const side = view.run[name];
+  const row = side.attention.before(view.step);
+  const notes = attentionNotes(surface, view, side, row);
+  return `Attention now, layer ${view.layer + 1}: every head over ${tokensOf(side, row)}${notes}`;
+}
+
+/** @type {(side: Side, row: number) => string} */
+function tokensOf({ attention }, row) {
+  return plural(row < 0 ? 0 : attention.steps[row] + 1, "token");
 }
 
 /** @type {(surface: Surface, view: View, side: Side, row: number) => string} */
@@ -210,17 +238,17 @@ function headsGrid(view, { surface, name }, chooseHead) {
   };
 }
 
-/** @type {(view: View, name: SideName) => Sheet} */
-function headsSheet({ run, step, layer }, name) {
+/** @type {(view: View, name: SideName, most?: number) => Sheet} */
+function headsSheet({ run, step, layer }, name, most = WINDOW) {
   const { attention, n_heads: nHeads } = run[name];
   const kept = attention.before(step);
   if (kept < 0) return emptySheet(keptFromWords(attention));
   const query = attention.steps[kept];
-  const lines = Array.from({ length: Math.min(WINDOW, nHeads) }, (_, head) => ({
+  const lines = Array.from({ length: Math.min(most, nHeads) }, (_, head) => ({
     name: String(head + 1),
     stored: attention.stored(kept, layer, head),
   }));
-  const { shown, ...table } = weightTable(run, attention, query + 1, lines);
+  const { shown, ...table } = weightTable(run, attention, query + 1, lines, most);
   const heads = `${lines.length} of ${plural(nHeads, "head")}`;
   return {
     note: `Weights of query ${tokenWords(run, query)}: ${heads}, ${shown}.`,

@@ -4,13 +4,15 @@
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, findAll, setAttribute, setText } from "./dom.js";
 import { drawFlow } from "./flow.js";
-import { gridOf } from "./flowcells.js";
-import { laneAt } from "./lane.js";
-import { showLooks } from "./looks.js";
+import { flowSheet, gridOf } from "./flowcells.js";
+import { keepsStep, laneAt } from "./lane.js";
+import { LOOKS, showLooks } from "./looks.js";
 import { SIDES } from "./payload.js";
 import { COUNT, PHASES, phaseAt, phaseCounts, phaseWords } from "./phases.js";
 import { sceneOf } from "./scene.js";
-import { capitalised, differenceText } from "./words.js";
+import { emptySheet, makeTable } from "./table.js";
+import { makeSave } from "./take.js";
+import { capitalised, differenceText, isApart } from "./words.js";
 
 /** @import { Surface } from "./canvas.js" */
 /** @import { Cursors } from "./cursor.js" */
@@ -21,10 +23,10 @@ import { capitalised, differenceText } from "./words.js";
 /** @import { Part, View } from "./stage.js" */
 /** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
 
-/** What rounding may make of equal numbers, as a share of the largest of them. */
-/** @type {Record<string, number>} */
-const ROUNDING = { float64: 1e-9, float32: 1e-4, float16: 0.03, bfloat16: 0.2 };
 const EMPTY_HEIGHT = 60;
+const LEGEND =
+  `Solid frame: ${LOOKS.cached.words}. Dashed frame: ${LOOKS.passing.words}. Grey: ${LOOKS.fixed.words}.` +
+  " Strong colour: large, above zero; grey: below it.";
 
 /**
  * @param {HTMLElement} root
@@ -41,6 +43,22 @@ export function makeInsideView(root, cursors, choose) {
   showLooks(root);
   const parts = { title: find(place, "h3"), says: SIDES.map((side) => find(place, `.says .${side}`)) };
   cursors.attach(surface.canvas, "flow of a step", () => gridOf(inside.view, inside.scene));
+  const table = makeTable(place, (view) =>
+    inside.scene ? flowSheet(view, inside.scene) : emptySheet(missingWords(view)),
+  );
+  makeSave(place, {
+    name: "inside",
+    words: "the open step",
+    sides: SIDES,
+    within: ["layer", "head"],
+    surface,
+    view: () => inside.view,
+    draw: (onto, view) => drawInside(inside, onto, view),
+    title: (_, view) => insideTitle(view),
+    legend: LEGEND,
+    sheet: (view) =>
+      inside.scene ? flowSheet(view, inside.scene, Infinity, Infinity) : emptySheet(missingWords(view)),
+  });
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
   surface.canvas.addEventListener("pointermove", ({ offsetX: x, offsetY: y }) => {
     point(inside.scene?.items.find((item) => contains(item, x, y))?.phase ?? null);
@@ -53,10 +71,8 @@ export function makeInsideView(root, cursors, choose) {
       inside.view = view;
       paintInside(inside, view);
       setText(joined, joinedWords(inside.scene, view));
-      setText(
-        parts.title,
-        `Inside step ${view.step + 1} of ${view.run.n_steps}, layer ${view.layer + 1}, head ${view.head + 1}`,
-      );
+      setText(parts.title, insideTitle(view));
+      table.paint(view);
       SIDES.forEach((side, index) => {
         sayPhase(parts.says[index], view, side);
       });
@@ -70,6 +86,21 @@ export function makeInsideView(root, cursors, choose) {
       });
     },
   };
+}
+
+/**
+ * Why nothing is drawn.
+ * @type {(view: View) => string}
+ */
+function missingWords({ run, step, layer, wanted }) {
+  if (!keepsStep(run, step)) return "This step was not kept: the note above says which were.";
+  if (wanted === layer) return `Asked of the server: the vectors of layer ${layer + 1}. They come here.`;
+  return "The vectors of this step and layer did not travel: the note above says which did.";
+}
+
+/** @type {(view: View) => string} */
+function insideTitle({ run, step, layer, head }) {
+  return `Inside step ${step + 1} of ${run.n_steps}, layer ${layer + 1}, head ${head + 1}`;
 }
 
 /** @type {(item: Item, x: number, y: number) => boolean} */
@@ -90,28 +121,22 @@ function sayPhase(node, { run, step, at }, side) {
 /** @type {(inside: Inside, view: View) => void} */
 function paintInside(inside, view) {
   const { surface } = inside;
-  const { run, step, layer, head, theme, at } = view;
-  const key = [theme.key, step, layer, head, surface.width].join("|");
+  const { step, layer, head, theme } = view;
+  const { first, steps } = view.run.left.vectors;
+  const key = [theme.key, first, steps.data.length, step, layer, head, surface.width].join("|");
   if (key !== inside.key)
     Object.assign(inside, { key, scene: sceneAt(view, surface.width), images: new Map() });
-  const { scene, images } = inside;
+  drawInside(inside, surface, view);
+  const words = `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(inside: Pick<Inside, "scene" | "images">, surface: Surface, view: View) => void} */
+function drawInside({ scene, images }, surface, view) {
+  const { run, step, layer, head, theme, at, lit } = view;
   const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
-  if (!scene) {
-    write(
-      context,
-      theme,
-      "The vectors of this step and layer did not travel: the note above says which did.",
-      2,
-      30,
-    );
-    return;
-  }
-  drawFlow({ context, scene, theme, images, at, lit: view.lit }, joinsAt(scene, run, { step, layer, head }));
-  setAttribute(
-    surface.canvas,
-    "aria-label",
-    `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`,
-  );
+  if (scene) drawFlow({ context, scene, theme, images, at, lit }, joinsAt(scene, run, { step, layer, head }));
+  else write(context, theme, missingWords(view), 2, 30);
 }
 
 /**
@@ -149,8 +174,8 @@ function joinsAt({ joins, scales }, run, { step, layer, head }) {
       measured.shape.length === 3
         ? measured.part(row, layer).subarray(head)
         : measured.part(row).subarray(layer);
-    const largest = Math.max(1, scales.get(SCALES[join.name] ?? join.name) ?? 1);
-    return [{ join, gap, apart: gap > (ROUNDING[run.dtype] ?? 0) * largest }];
+    const largest = scales.get(SCALES[join.name] ?? join.name) ?? 1;
+    return [{ join, gap, apart: isApart(gap, largest, run.dtype) }];
   });
 }
 

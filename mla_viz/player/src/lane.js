@@ -24,20 +24,38 @@
 export const ABSORBING = ["mla_absorbed", "mla_merged"];
 
 /**
- * The lane of a step, layer and head; null where its vectors did not travel.
+ * Whether the vectors of a step and layer are here.
+ * @type {(side: Side, place: { step: number, layer: number }) => boolean}
+ */
+export function hasVectors({ vectors: { first, n_layers: count, steps } }, { step, layer }) {
+  return layer >= first && layer < first + count && steps.data.includes(step);
+}
+
+/**
+ * Whether what a step made was kept at all.
+ * @type {(run: Run, step: number) => boolean}
+ */
+export function keepsStep({ left: { attention } }, step) {
+  return attention.steps[attention.before(step)] === step;
+}
+
+/**
+ * The lane of a step, layer and head; null where its vectors are not here.
  * @type {(run: Run, name: SideName, place: { step: number, layer: number, head: number }) => Lane | null}
  */
-export function laneAt(run, name, { step, layer, head: asked }) {
+export function laneAt(run, name, place) {
   const side = run[name];
   const { vectors, dims, attention, n_heads: nHeads } = side;
-  const head = Math.min(asked, nHeads - 1);
+  if (!hasVectors(side, place)) return null;
+  const { step } = place;
+  const head = Math.min(place.head, nHeads - 1);
   const row = vectors.steps.data.indexOf(step);
-  if (row < 0 || layer >= vectors.n_layers) return null;
+  const layer = place.layer - vectors.first;
   const latents = latentsOf(side, step + 1, layer);
   const { keys, values } = keysAndValues(side, latents, { tokens: step + 1, layer, head });
   const q = vectors.q?.part(row, layer, head) ?? null;
   const query = vectors.q_latent?.part(row, layer, head) ?? movedQuery(side, q, layer, head);
-  const stored = attention.stored(attention.before(step), layer, head);
+  const stored = attention.stored(attention.before(step), place.layer, head);
   const probs = Float64Array.from(stored, (weight) => weight * attention.scale(1));
   const mix = mixed(probs, values, values.rows);
   return {

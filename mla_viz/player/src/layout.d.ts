@@ -90,8 +90,9 @@ export interface Dims {
   kv_heads: number;
 }
 
-/** What attention made on its way, of the first `n_layers` layers at some steps, as it was. `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where a mechanism has no such vector stands null. */
+/** What attention made on its way at some steps, of `n_layers` layers from `first` on. `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where a mechanism has no such vector stands null. */
 export interface Vectors {
+  first: number;
   n_layers: number;
   steps: NDArray<Int32Array, [kept: number]>;
   x: NDArray<Float32Array, [kept: number, layers: number, d_model: number]>;
@@ -127,6 +128,7 @@ export interface Side {
   mechanism: string;
   label: string;
   short: string;
+  about: string;
   sized: string;
   color: Colour;
   n_heads: number;
@@ -147,9 +149,28 @@ export interface Side {
   top: Candidates;
 }
 
-/** A prompt decoded by two mechanisms; `run` names its content, `prompt` its prompt alone. */
+/** Vectors of a run that did not travel with it: those of one more layer. */
+export interface Rest {
+  version: 4;
+  run: string;
+  left: Vectors;
+  right: Vectors;
+}
+
+/** Validation loss of the run's model at its setting and at its full size, in nats per token. Losses less than `apart` from one another tell nothing; `stories` and `tokens` were scored. */
+export interface Loss {
+  here: number;
+  full: number;
+  setting: string;
+  full_setting: string;
+  apart: number;
+  stories: number;
+  tokens: number;
+}
+
+/** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */
 export interface Run {
-  version: 3;
+  version: 4;
   run: string;
   prompt: string;
   dtype: string;
@@ -165,6 +186,7 @@ export interface Run {
   tokens: Token[];
   differences: Differences | null;
   gaps: Gaps | null;
+  loss: Loss | null;
   left: Side;
   right: Side;
 }

@@ -16,7 +16,7 @@ import { AttentionRows } from "./rows.js";
 export const SIDES = ["left", "right"];
 
 /** @type {Layout.Run["version"]} */
-const VERSION = 3;
+const VERSION = 4;
 const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint8Array };
 
 /** @typedef {{ offset: number, dtype: keyof typeof DTYPES, shape: number[] }} Entry */
@@ -26,6 +26,26 @@ const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint
  * @type {(bytes: Packed) => Run}
  */
 export function readRun(bytes) {
+  const run = /** @type {Layout.Run} */ (read(bytes));
+  return { ...run, left: withRows(run.left, run.n_layers), right: withRows(run.right, run.n_layers) };
+}
+
+/**
+ * A run with the vectors in these bytes in place of its own, where they are of this run.
+ * @type {(run: Run, bytes: Packed) => Run}
+ */
+export function withRest(run, bytes) {
+  const rest = /** @type {Layout.Rest} */ (read(bytes));
+  if (rest.run !== run.run) return run;
+  const [left, right] = SIDES.map((name) => ({
+    ...run[name],
+    vectors: vectorsOf(rest[name], run[name].n_heads),
+  }));
+  return { ...run, left, right };
+}
+
+/** @type {(bytes: Packed) => unknown} */
+function read(bytes) {
   const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
   const length = new DataView(aligned.buffer, aligned.byteOffset, 4).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(aligned.subarray(4, 4 + length)));
@@ -33,8 +53,7 @@ export function readRun(bytes) {
     throw new Error(`payload: expected version ${VERSION}, got ${header.version}; load the page anew`);
   }
   const blobs = aligned.subarray(Math.ceil((4 + length) / 8) * 8);
-  const run = /** @type {Layout.Run} */ (withArrays(header, blobs));
-  return { ...run, left: withRows(run.left, run.n_layers), right: withRows(run.right, run.n_layers) };
+  return withArrays(header, blobs);
 }
 
 /**
@@ -57,10 +76,15 @@ function arrayOf({ offset, dtype, shape }, blobs) {
 /** @type {(side: Layout.Side, nLayers: number) => Side} */
 function withRows(side, nLayers) {
   const { attention, vectors, n_heads: nHeads } = side;
-  const scores = { exact: true, steps: vectors.steps, data: vectors.scores };
   return {
     ...side,
     attention: new AttentionRows(attention, nLayers, nHeads),
-    vectors: { ...vectors, scores: new AttentionRows(scores, vectors.n_layers, nHeads) },
+    vectors: vectorsOf(vectors, nHeads),
   };
+}
+
+/** @type {(vectors: Layout.Vectors, nHeads: number) => Vectors} */
+function vectorsOf(vectors, nHeads) {
+  const scores = { exact: true, steps: vectors.steps, data: vectors.scores };
+  return { ...vectors, scores: new AttentionRows(scores, vectors.n_layers, nHeads) };
 }

@@ -6,23 +6,29 @@ import { makeChooser, mostHeads } from "./chooser.js";
 import { element, find } from "./dom.js";
 import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
-import { readRun } from "./payload.js";
-import { COUNT, phaseAt } from "./phases.js";
+import { hasVectors, keepsStep } from "./lane.js";
+import { readRun, withRest } from "./payload.js";
+import { COUNT, PHASES, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
+import { positionOf, STOPS } from "./stops.js";
+import { makeTour } from "./tour.js";
 import { makeTransport } from "./transport.js";
 
 /** @import { Packed, Run } from "./payload.js" */
 /**
  * `inside` is whether the step is open, `at` the moment in it (3.5 is the middle of its fourth phase), `phasing`
- * whether that moves, `lit` a phase that is pointed at.
- * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null }} Position
+ * whether that moves, `lit` a phase that is pointed at, `tour` the stop of the tour, null outside it.
+ * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null, tour: number | null }} Position
  */
-/** @typedef {Position & { run: Run | null }} State */
-/** @typedef {Position & { run: Run }} Loaded */
+/** `wanted` is the layer whose vectors the host was asked for last, null before. */
+/** @typedef {Position & { run: Run | null, wanted: number | null }} State */
+/** @typedef {State & { run: Run }} Loaded */
+/** @typedef {{ want?: (rest: { run: string, layer: number }) => void }} Host whoever shows the player, and may have more */
 /** @typedef {(change: Partial<Position>) => void} Choose */
 /**
  * @typedef {object} Player
  * @property {HTMLElement} root
+ * @property {Host} host
  * @property {State} state
  * @property {Packed | null} bytes
  * @property {number} clock
@@ -31,6 +37,7 @@ import { makeTransport } from "./transport.js";
  * @property {ReturnType<typeof makeTransport>} transport
  * @property {ReturnType<typeof makeChooser>} chooser
  * @property {ReturnType<typeof makePhases>} phases
+ * @property {ReturnType<typeof makeTour>} tour
  * @property {number} phaseClock
  */
 
@@ -40,8 +47,9 @@ const PHASES_PER_SECOND = 0.5;
 /**
  * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.
  * @param {HTMLElement} root
+ * @param {Host} host
  */
-export function mount(root) {
+export function mount(root, host = {}) {
   /** @type {State} */
   const state = {
     run: null,
@@ -54,6 +62,8 @@ export function mount(root) {
     at: COUNT,
     phasing: false,
     lit: null,
+    tour: null,
+    wanted: null,
   };
   /** @type {Choose} */
   const chooseThis = (change) => choose(player, change);
@@ -75,6 +85,7 @@ export function mount(root) {
   /** @type {Player} */
   const player = {
     root,
+    host,
     state,
     bytes: null,
     clock: 0,
@@ -87,11 +98,16 @@ export function mount(root) {
       playTo: (at) => (state.phasing ? jump(player, state.at) : playTo(player, at)),
       jump: (at) => jump(player, at),
     }),
+    tour: makeTour(root, {
+      goToStop: (stop) => goToStop(player, stop),
+      reveal: () => reveal(player),
+    }),
     phaseClock: 0,
   };
   listenToKeys(root, actions);
   return {
     load: (/** @type {Packed} */ bytes) => load(player, bytes),
+    addRest: (/** @type {Packed} */ bytes) => addRest(player, bytes),
     recolour: () => recolour(player),
     destroy: () => destroy(player),
   };
@@ -135,8 +151,32 @@ function settle(player) {
   player.transport.show({ ...state, run });
   player.chooser.show({ ...state, run });
   player.phases.show(state);
+  player.tour.show({ ...state, run });
   player.address.schedule();
+  askForRest(player);
   player.stage.requestPaint();
+}
+
+/**
+ * Ask the host for a layer's vectors where the open step needs them, once.
+ * @type {(player: Player) => void}
+ */
+function askForRest({ host, state }) {
+  const { run, inside, layer, step } = state;
+  if (!run || !inside || !host.want || layer === state.wanted) return;
+  if (hasVectors(run.left, state) || !keepsStep(run, step)) return;
+  state.wanted = layer;
+  host.want({ run: run.run, layer });
+}
+
+/**
+ * Take in what was asked for.
+ * @type {(player: Player, bytes: Packed) => void}
+ */
+function addRest(player, bytes) {
+  if (!player.state.run) return;
+  player.state.run = withRest(player.state.run, bytes);
+  settle(player);
 }
 
 /** @type {(player: Player, playing: boolean) => void} */
@@ -190,11 +230,13 @@ function loadRun(player, run) {
   Object.assign(state, {
     run,
     speedName: wanted.speedName,
-    step: clamp(wanted.step ?? Infinity, run.n_steps),
+    step: clamp(wanted.step ?? 0, run.n_steps),
     layer: clamp(wanted.layer ?? 0, run.n_layers),
     head: clamp(wanted.head ?? 0, mostHeads(run)),
     ...opened(wanted),
+    wanted: null,
   });
+  if (wanted.tour != null) Object.assign(state, toured(state, clamp(wanted.tour, STOPS.length)));
   player.stage.load(run);
   player.chooser.load(run);
   player.transport.load(run);
@@ -204,10 +246,38 @@ function loadRun(player, run) {
 
 /**
  * A link to a phase opens the step there.
- * @type {(wanted: { phase?: number }) => Partial<Position>}
+ * @type {(wanted: { phase?: number, tour?: number | null }) => Partial<Position>}
  */
 function opened({ phase }) {
   return phase === undefined ? {} : { inside: true, at: clamp(phase, COUNT) + 1 };
+}
+
+/**
+ * At a stop of the tour.
+ * @type {(state: State, stop: number) => Partial<Position>}
+ */
+function toured(state, stop) {
+  return state.run ? { ...positionOf({ ...state, run: state.run }, stop), tour: stop } : {};
+}
+
+/**
+ * Go to a stop of the tour, or out of it.
+ * @type {(player: Player, stop: number | null) => void}
+ */
+function goToStop(player, stop) {
+  cancelAnimationFrame(player.phaseClock);
+  setPlaying(player, false);
+  choose(player, stop === null ? { tour: null, phasing: false } : toured(player.state, stop));
+}
+
+/**
+ * Play the phase that the answer is about.
+ * @type {(player: Player) => void}
+ */
+function reveal(player) {
+  const { tour } = player.state;
+  const { phase } = STOPS[tour ?? 0];
+  if (phase) playTo(player, PHASES.indexOf(phase) + 1);
 }
 
 /**

@@ -1,5 +1,5 @@
 // A picture as a table: a switch in its caption row shows the numbers of this step in its place.
-// It knows cells of text; which they are it asks the picture's own part, and only while it is on.
+// It knows cells of numbers; which they are it asks the picture's own part, and only while it is on.
 
 import { element, find, setAttribute, setText } from "./dom.js";
 
@@ -10,8 +10,10 @@ import { element, find, setAttribute, setText } from "./dom.js";
  * @property {string} corner what the rows are
  * @property {string[]} columns
  * @property {SheetRow[]} rows
+ * @property {(value: number) => string} text a value as it is read; a file takes it as it is
+ * @property {string} [unit] of all values
  */
-/** @typedef {{ name: string, cells: string[] }} SheetRow */
+/** @typedef {{ name: string, values: (number | null)[] }} SheetRow null where there is nothing to tell */
 
 /** Columns, or rows, at most: a table of thousands would be slow to make at each step. */
 export const WINDOW = 64;
@@ -21,7 +23,7 @@ export const WINDOW = 64;
  * @type {(note: string) => Sheet}
  */
 export function emptySheet(note) {
-  return { note, corner: "", columns: [], rows: [] };
+  return { note, corner: "", columns: [], rows: [], text: String };
 }
 
 /** @type {(picture: HTMLElement, sheetOf: (view: View) => Sheet) => { paint: (view: View) => void }} */
@@ -61,15 +63,16 @@ function makeSheet(name) {
 }
 
 /** @type {(parts: Parts, sheet: Sheet) => void} */
-function showSheet({ note, table }, { note: words, corner, columns, rows }) {
+function showSheet({ note, table }, { note: words, corner, columns, rows, text }) {
   setText(note, words);
   const head = element("thead", "");
   head.append(lineOf([corner, ...columns].map((name) => headerOf(name, "col"))));
   const body = element("tbody", "");
   body.append(
-    ...rows.map(({ name, cells }) =>
-      lineOf([headerOf(name, "row"), ...cells.map((text) => element("td", "", text))]),
-    ),
+    ...rows.map(({ name, values }) => {
+      const cells = values.map((value) => element("td", "", value === null ? "" : text(value)));
+      return lineOf([headerOf(name, "row"), ...cells]);
+    }),
   );
   table.replaceChildren(...(rows.length ? [head, body] : []));
 }

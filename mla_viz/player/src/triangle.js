@@ -7,6 +7,7 @@ import {
   isPooled,
   keptFromWords,
   poolRow,
+  WEIGHT_LEGEND,
   weightCell,
   weightCells,
   weightTable,
@@ -24,7 +25,8 @@ import {
 } from "./canvas.js";
 import { find, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
-import { emptySheet, makeTable } from "./table.js";
+import { emptySheet, makeTable, WINDOW } from "./table.js";
+import { makeSave } from "./take.js";
 import { plural } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
@@ -51,6 +53,18 @@ export function makeTriangleView(panel, name, cursors, goTo) {
   const state = { name, surface, view: null, caption: find(panel, ".triangle .caption") };
   cursors.attach(surface.canvas, "map of weights", () => state.view && triangleGrid(state.view, state, goTo));
   const table = makeTable(find(panel, ".triangle"), (view) => triangleSheet(view, name));
+  makeSave(find(panel, ".triangle"), {
+    name: "triangle",
+    words: "the attention map",
+    sides: [name],
+    within: ["layer", "head"],
+    surface,
+    view: () => state.view,
+    draw: (onto, view) => drawTriangle(onto, name, view),
+    title: (onto, view) => triangleTitle(onto, name, view),
+    legend: WEIGHT_LEGEND,
+    sheet: (view) => triangleSheet(view, name, Infinity, Infinity),
+  });
   return {
     surface,
     paint: (view) => {
@@ -60,28 +74,32 @@ export function makeTriangleView(panel, name, cursors, goTo) {
   };
 }
 
-/**
- * Draw the whole triangle once for (run, layer, head); a step only shows more of it.
- * @type {(state: Triangle, view: View) => void}
- */
+/** @type {(state: Triangle, view: View) => void} */
 function paintTriangle(state, view) {
   state.view = view;
-  const { surface, name } = state;
+  drawTriangle(state.surface, state.name, view);
+  captionTriangle(state, view);
+}
+
+/**
+ * Draw the whole triangle once for (run, layer, head); a step only shows more of it.
+ * @type {(surface: Surface, name: SideName, view: View) => void}
+ */
+function drawTriangle(surface, name, view) {
   const { attention } = view.run[name];
   const context = beginSurface(surface, HEIGHT + 4);
   const row = attention.before(view.step);
-  captionTriangle(state, view, row);
   if (row < 0) {
     write(context, view.theme, keptFromWords(attention), GUTTER, 20);
     return;
   }
   drawRoom(context, view.theme, plotWidth(surface), HEIGHT);
-  drawWeights(context, state, view, row);
+  drawWeights(context, surface, name, view, row);
   drawQuery(context, view, attention, row, plotWidth(surface));
 }
 
-/** @type {(context: Context, triangle: Triangle, view: View, row: number) => void} */
-function drawWeights(context, { surface, name }, view, row) {
+/** @type {(context: Context, surface: Surface, name: SideName, view: View, row: number) => void} */
+function drawWeights(context, surface, name, view, row) {
   const { run, layer, theme } = view;
   const side = run[name];
   const head = headOf(view, side);
@@ -131,17 +149,23 @@ function drawQuery(context, { run, theme }, { steps }, row, width) {
   });
 }
 
-/** @type {(triangle: Triangle, view: View, row: number) => void} */
-function captionTriangle({ surface, name, caption }, view, row) {
+/** @type {(triangle: Triangle, view: View) => void} */
+function captionTriangle({ surface, name, caption }, view) {
+  const side = view.run[name];
+  setText(caption, triangleTitle(surface, name, view));
+  const queries = plural(side.attention.before(view.step) + 1, "query row");
+  const words = `Attention map of head ${headOf(view, side) + 1}, layer ${view.layer + 1}, ${side.short}: ${queries}, masked keys blank`;
+  setAttribute(surface.canvas, "aria-label", words);
+}
+
+/** @type {(surface: Surface, name: SideName, view: View) => string} */
+function triangleTitle(surface, name, view) {
   const { run, layer } = view;
   const side = run[name];
-  const head = headOf(view, side) + 1;
   const kept = side.attention.steps.length;
   const notes = kept < run.n_steps ? ` · ${kept} of ${run.n_steps} rows kept` : "";
   const pooled = isPooled(surface, run) ? " · pooled by maximum" : "";
-  setText(caption, `Head ${head}, layer ${layer + 1}: queries down, keys across${notes}${pooled}`);
-  const words = `Attention map of head ${head}, layer ${layer + 1}, ${side.short}: ${plural(row + 1, "query row")}, masked keys blank`;
-  setAttribute(surface.canvas, "aria-label", words);
+  return `Head ${headOf(view, side) + 1}, layer ${layer + 1}: queries down, keys across${notes}${pooled}`;
 }
 
 /**
@@ -171,20 +195,20 @@ function triangleGrid(view, { surface, name }, goTo) {
 }
 
 /**
- * The current query and those before it, newest first.
- * @type {(view: View, name: SideName) => Sheet}
+ * The current query and those before it, newest first, `most` of them.
+ * @type {(view: View, name: SideName, most?: number, mostKeys?: number) => Sheet}
  */
-function triangleSheet(view, name) {
+function triangleSheet(view, name, most = TABLE_ROWS, mostKeys = WINDOW) {
   const { run, step, layer } = view;
   const { attention } = run[name];
   const head = headOf(view, run[name]);
   const kept = attention.before(step);
   if (kept < 0) return emptySheet(keptFromWords(attention));
-  const lines = Array.from({ length: Math.min(TABLE_ROWS, kept + 1) }, (_, index) => ({
+  const lines = Array.from({ length: Math.min(most, kept + 1) }, (_, index) => ({
     name: tokenWords(run, attention.steps[kept - index]),
     stored: attention.stored(kept - index, layer, head),
   }));
-  const { shown, ...table } = weightTable(run, attention, attention.steps[kept] + 1, lines);
+  const { shown, ...table } = weightTable(run, attention, attention.steps[kept] + 1, lines, mostKeys);
   const queries = `${lines.length} of ${plural(kept + 1, "query row")}, newest first`;
   return { note: `Weights of head ${head + 1}: ${queries}; ${shown}.`, corner: "query", ...table };
 }

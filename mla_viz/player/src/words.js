@@ -3,6 +3,11 @@
 
 const UNSEEN = /[\p{Cc}\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+/**
+ * What rounding may make of equal numbers, as a share of the largest of them.
+ * @type {Record<string, number>}
+ */
+const ROUNDING = { float64: 1e-9, float32: 1e-4, float16: 0.03, bfloat16: 0.2 };
 /** @type {Record<string, string>} */
 const NAMED = { "\n": "⏎", "\t": "⇥" };
 
@@ -118,6 +123,14 @@ export function capitalised(text) {
  */
 export function differenceText(value) {
   return value === 0 ? "0" : value.toExponential(1);
+}
+
+/**
+ * Whether numbers that should be equal differ by more than rounding does; `largest` is the largest of them.
+ * @type {(gap: number, largest: number, dtype: string) => boolean}
+ */
+export function isApart(gap, largest, dtype) {
+  return gap > (ROUNDING[dtype] ?? 0) * Math.max(1, largest);
 }
 
 /**

@@ -7,7 +7,7 @@ from mla_viz.findings.scores import load_grid
 from mla_viz.model.sources import TRAINED
 from mla_viz.run.settings import Settings
 from mla_viz.ui.loss_map import loss_map
-from mla_viz.words import count_text, loss_text
+from mla_viz.words import NATS, count_text, loss_text
 
 
 def loss_section(settings: Settings) -> None:
@@ -28,6 +28,6 @@ def loss_section(settings: Settings) -> None:
             f"**{loss_text(here)} nats/token** at {heads} and latent dim {settings.latent};"
             f" {loss_text(full)} at the full size. Measured on {grid.stories} held-out stories"
             f" ({grid.tokens:,} tokens) with these very weights, one training run: differences"
-            f" under {TOLD_APART} mean nothing."
+            f" under {TOLD_APART} mean nothing. {NATS}"
         )
         loss_map(settings.heads, settings.latent)

@@ -1,13 +1,17 @@
-"""A run that the Decode page asks for: kept, or made now with progress and a way to stop it."""
+"""What the Decode page asks for: kept, or made now with progress and a way to stop it."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from mla_viz.run.bill import Bill
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import Settings
 from mla_viz.serving.pool import Job, WorkerLost
+from mla_viz.ui.player import add_rest
 from mla_viz.ui.server import workers
 from mla_viz.words import minutes_text
 
@@ -16,26 +20,46 @@ POLL_SECONDS = 0.1
 LONG_SECONDS = 60
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One kind of thing that may be asked for: its task, its bill, and how it is spoken of."""
+
+    task: str
+    bill: Callable[[Settings], Bill]
+    noun: str
+    verb: str
+    stays: str
+
+    def state(self, name: str) -> str:
+        """Where the session keeps an answer about it."""
+        return name if self.task == RUN else f"{self.task.replace(':', '_')}_{name}"
+
+
+RUN = "run"
+WANTED_RUN = Wanted(RUN, bill_of, "run", "Decode", "The last view stays")
+
+
 def _answer(name: str, settings: Settings | None) -> None:
     st.session_state[name] = settings
 
 
 class Progress:
-    """A bar and a Stop button, shown once a run takes longer than a blink."""
+    """A bar and a Stop button, shown once it takes longer than a blink."""
 
-    def __init__(self, settings: Settings, slot: DeltaGenerator) -> None:
-        self._settings, self._slot, self._bar = settings, slot, None
+    def __init__(self, settings: Settings, slot: DeltaGenerator, stopped: str = "stopped") -> None:
+        self._settings, self._slot, self._stopped, self._bar = settings, slot, stopped, None
         self._begin = time.monotonic() + QUIET_SECONDS
 
     def show(self, job: Job) -> None:
         """Move the bar; Streamlit ends the run here when a setting has changed or at Stop."""
         if time.monotonic() < self._begin:
-            st.session_state.get("stopped")  # a look is enough for Streamlit to end the run
+            st.session_state.get(self._stopped)  # a look is enough for Streamlit to end the run
             return
         if self._bar is None:
             box = self._slot.container()
             self._bar = box.progress(0.0)
-            box.button("Stop", on_click=_answer, args=("stopped", self._settings), width="stretch")
+            answer = self._stopped, self._settings
+            box.button("Stop", key=answer[0], on_click=_answer, args=answer, width="stretch")
         if job.steps is None:
             before = workers().place(job)
             self._bar.progress(
@@ -47,43 +71,65 @@ class Progress:
 
 
 def packed_run(settings: Settings, slot: DeltaGenerator) -> bytes | None:
-    """The run of these settings, kept or made now; None where it was stopped, or has not begun.
+    """The run of these settings; as `made`."""
+    return made(WANTED_RUN, settings, slot)
+
+
+def made(wanted: Wanted, settings: Settings, slot: DeltaGenerator) -> bytes | None:
+    """What is wanted, kept or made now; None where it was stopped, or has not begun.
 
     Raises:
         ValueError: the settings are not legal.
     """
-    if kept := workers().find("run", settings):
+    task, state = wanted.task, wanted.state
+    if kept := workers().find(task, settings):
         return kept
-    if st.session_state.get("stopped") == settings:
-        _offer(slot, "Stopped. The last view stays.", "stopped")
+    if st.session_state.get(state("stopped")) == settings:
+        _offer(slot, wanted, f"Stopped. {wanted.stays}.", state("stopped"))
         return None
-    bill = bill_of(settings)
-    seconds = workers().seconds("run", bill)
-    if seconds > LONG_SECONDS and st.session_state.get("agreed") != settings:
-        text = f"This run will take {minutes_text(seconds)}. The last view stays until then."
-        _offer(slot, text, "agreed", settings)
+    bill = wanted.bill(settings)
+    seconds = workers().seconds(task, bill)
+    if seconds > LONG_SECONDS and st.session_state.get(state("agreed")) != settings:
+        text = f"This {wanted.noun} will take {minutes_text(seconds)}. {wanted.stays} until then."
+        _offer(slot, wanted, text, state("agreed"), settings)
         return None
     try:
-        with workers().ask("run", settings, bill) as job:
-            progress = Progress(settings, slot)
+        with workers().ask(task, settings, bill) as job:
+            progress = Progress(settings, slot, state("stopped"))
             while not job.wait(POLL_SECONDS):
                 progress.show(job)
-            payload = job.result()
+            content = job.result()
     except WorkerLost as lost:
-        _offer(slot, f"Not decoded: {lost}. The last view stays.", "stopped", label="Try again")
+        text = f"Not made: {lost}. {wanted.stays}."
+        _offer(slot, wanted, text, state("stopped"), label="Try again")
         return None
     slot.empty()
-    return payload
+    return content
+
+
+def rest_of(settings: Settings, layer: int | None) -> None:
+    """Make the vectors of a layer, from 0, that the player lacks, and hand them over."""
+    if layer is None or not 0 <= layer < settings.side("left").geometry.n_layers:
+        return
+    slot = st.empty()
+    wanted = Wanted(f"rest:{layer}", bill_of, "layer", "Decode", "The view above stays")
+    try:
+        if rest := made(wanted, settings, slot):
+            add_rest(rest)
+    except ValueError as error:
+        slot.error(str(error))
 
 
 def _offer(
     slot: DeltaGenerator,
+    wanted: Wanted,
     text: str,
     name: str,
     answer: Settings | None = None,
-    label: str = "Decode",
+    label: str | None = None,
 ) -> None:
-    """Say why nothing is decoded, and offer to do it."""
+    """Say why nothing is made, and offer to do it."""
     box = slot.container()
     box.info(text)
-    box.button(label, on_click=_answer, args=(name, answer), width="stretch")
+    asked = label or wanted.verb
+    box.button(asked, key=f"{name}_{asked}", on_click=_answer, args=(name, answer), width="stretch")
