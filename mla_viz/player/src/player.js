@@ -7,7 +7,7 @@ import { element, find } from "./dom.js";
 import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
 import { readRun } from "./payload.js";
-import { COUNT, phaseAt } from "./phases.js";
+import { COUNT, PHASES_PER_SECOND, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
 import { makeTransport } from "./transport.js";
 
@@ -35,7 +35,6 @@ import { makeTransport } from "./transport.js";
  */
 
 const STEPS_PER_SECOND = 2;
-const PHASES_PER_SECOND = 0.5;
 
 /**
  * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.
