@@ -14,6 +14,7 @@ import { plural } from "./words.js";
 const TYPES = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
 const FRAMES_PER_SECOND = 30;
 const BITS_PER_SECOND = 8e6;
+/** Pixels across a film, without its margin. */
 const WIDEST = 1920;
 /** For how long a step that is done stays in sight. */
 const HOLD_SECONDS = 1;
