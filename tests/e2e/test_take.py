@@ -289,7 +289,8 @@ def test_a_film_plays_and_ends_as_the_picture_of_its_step(visit):
     played = visit.page.evaluate(PLAYED, [b64encode(data).decode() for data in (film, picture)])
     image = Image.open(io.BytesIO(picture))
     assert played["width"] / played["height"] == pytest.approx(image.width / image.height, rel=0.01)
-    assert played["duration"] == pytest.approx(6 / (0.5 * 8) + 1, abs=0.8)
+    seconds = 6 / (0.5 * 8) + 1
+    assert seconds - 0.1 < played["duration"] < seconds + 11  # a slow recorder is waited for
     assert played["last"] < 2 < played["first"], played
     assert played["first"] > 2 * played["last"], played  # a wide page's film has fewer pixels
     assert visit.sent == sent

@@ -14,12 +14,18 @@ import { plural } from "./words.js";
 const TYPES = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
 const FRAMES_PER_SECOND = 30;
 const BITS_PER_SECOND = 8e6;
-/** Pixels across a film, without its margin. */
-const WIDEST = 1920;
+/** Of a frame, about: what a recorder without hardware of its own keeps up with. */
+const PIXELS = 2e6;
 /** For how long a step that is done stays in sight. */
 const HOLD_SECONDS = 1;
 /** A pause of the page, as in a tab out of sight, is none of the film. */
 const LONGEST_MS = 250;
+const PIECE_MS = 250;
+const PATIENCE_SECONDS = 5;
+/** Bytes of a film; a head without frames has fewer. */
+const SMALLEST = 1024;
+const INFO = [0x15, 0x49, 0xa9, 0x66];
+const DURATION_BYTES = 11;
 const UNABLE = "This browser cannot record a film: it has no MediaRecorder for WebM.";
 
 /**
@@ -153,58 +159,70 @@ export function momentAt({ first, last }, each, seconds) {
 }
 
 /**
- * Play the steps on a canvas of its own, at the pace of the page, while the browser records it.
+ * Play the steps on a canvas of its own, at the pace of the page, while the browser records it. A recorder that is
+ * slow to begin, or behind at the end, is waited for: what it has not taken by then it loses.
  * @type {(figure: Figure, view: View, take: Take) => Promise<{ blob: Blob, last: number }>}
  */
 async function record(figure, view, { range, stopped, progress }) {
-  const paper = makePaper(figure, surfaceOf, Math.min(2, WIDEST / figure.surface.width));
+  const { width, height } = figure.surface;
+  const paper = makePaper(figure, surfaceOf, Math.min(2, Math.sqrt(PIXELS / width / height)));
   const steps = Array.from({ length: range.last - range.first + 1 }, (_, index) => range.first + index);
   const rows = Math.max(...steps.map((step) => headingOf(figure, { ...view, step }, paper.drawn).length));
-  const draw = (/** @type {{ step: number, at: number }} */ moment) =>
-    compose(figure, { ...view, ...moment, lit: null }, paper, rows);
-  const { canvas } = draw({ step: range.first, at: 0 });
+  let moment = { step: range.first, at: 0 };
+  const draw = () => compose(figure, { ...view, ...moment, lit: null }, paper, rows);
+  const { canvas } = draw();
   const stream = canvas.captureStream(FRAMES_PER_SECOND);
   const recorder = new MediaRecorder(stream, {
     mimeType: recorderType(),
     videoBitsPerSecond: BITS_PER_SECOND,
   });
-  const film = recorded(recorder);
+  const { pieces, film } = recorded(recorder);
+  const until = (/** @type {number} */ count) =>
+    played(recorder, (seconds) => draw() && pieces.length < count && seconds < PATIENCE_SECONDS);
   const [each, whole] = [stepSeconds(view), steps.length * stepSeconds(view)];
-  let last = range.first;
-  await played((seconds) => {
-    const moment = stopped() ? null : momentAt(range, each, seconds);
-    if (!moment) return false;
-    draw(moment);
-    last = moment.step;
-    progress(seconds / whole, `Step ${last + 1}, ${plural(Math.ceil(whole - seconds), "second")} left.`);
+  let length = await until(1);
+  length += await played(recorder, (seconds) => {
+    const next = stopped() ? null : momentAt(range, each, seconds);
+    if (!next) return false;
+    moment = next;
+    draw();
+    progress(
+      seconds / whole,
+      `Step ${moment.step + 1}, ${plural(Math.ceil(whole - seconds), "second")} left.`,
+    );
     return true;
-  }, recorder);
+  });
+  length += await until(pieces.length + 2);
   recorder.stop();
   for (const track of stream.getTracks()) track.stop();
-  return { blob: await film, last };
+  const bytes = new Uint8Array(await (await film).arrayBuffer());
+  if (bytes.length < SMALLEST) throw new Error("the browser's recorder made nothing: it may be too busy");
+  return { blob: new Blob([withDuration(bytes, 1000 * length)], { type: "video/webm" }), last: moment.step };
 }
 
 /**
- * What a recorder records, from now until it stops.
- * @type {(recorder: MediaRecorder) => Promise<Blob>}
+ * What a recorder records, from now until it stops, piece by piece.
+ * @type {(recorder: MediaRecorder) => { pieces: Blob[], film: Promise<Blob> }}
  */
 function recorded(recorder) {
   /** @type {Blob[]} */
-  const parts = [];
-  recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
-  recorder.start();
-  return new Promise((resolve, reject) => {
-    recorder.addEventListener("stop", () => resolve(new Blob(parts, { type: "video/webm" })));
+  const pieces = [];
+  recorder.addEventListener("dataavailable", ({ data }) => data.size && pieces.push(data));
+  recorder.start(PIECE_MS);
+  const film = new Promise((resolve, reject) => {
+    recorder.addEventListener("stop", () => resolve(new Blob(pieces)));
     recorder.addEventListener("error", () => reject(new Error("the browser's recorder failed")));
   });
+  return { pieces, film };
 }
 
 /**
- * Show frame after frame until one says that it was none. A tab out of sight draws none: its recorder waits too.
- * @type {(show: (seconds: number) => boolean, recorder: MediaRecorder) => Promise<void>}
+ * Show frame after frame until one says that it was the last; the seconds that this took. A tab out of sight draws
+ * none: its recorder waits too.
+ * @type {(recorder: MediaRecorder, show: (seconds: number) => boolean) => Promise<number>}
  */
-function played(show, recorder) {
-  let [seconds, before] = [0, performance.now()];
+function played(recorder, show) {
+  let [seconds, before, shown] = [0, performance.now(), -1];
   const turned = () => (document.hidden ? recorder.pause() : recorder.resume());
   document.addEventListener("visibilitychange", turned);
   return new Promise((resolve, reject) => {
@@ -213,8 +231,10 @@ function played(show, recorder) {
       seconds += Math.min(now - before, LONGEST_MS) / 1000;
       before = now;
       try {
-        if (show(seconds)) return requestAnimationFrame(tick);
-        resolve();
+        const due = seconds - shown > 0.9 / FRAMES_PER_SECOND;
+        if (due) shown = seconds;
+        if (!due || show(seconds)) return requestAnimationFrame(tick);
+        resolve(seconds);
       } catch (error) {
         reject(error);
       }
@@ -222,4 +242,27 @@ function played(show, recorder) {
     };
     requestAnimationFrame(tick);
   });
+}
+
+/**
+ * A film that came in pieces does not say how long it is: write that into its head (EBML: Info, Duration), so that
+ * players can show and seek it. Unchanged where the head says so already, or is made in another way.
+ * @type {(film: Uint8Array<ArrayBuffer>, ms: number) => Uint8Array<ArrayBuffer>}
+ */
+export function withDuration(film, ms) {
+  const at = film
+    .subarray(0, 512)
+    .findIndex((_, index) => INFO.every((byte, next) => film[index + next] === byte));
+  const [start, size] = [at + INFO.length + 1, film[at + INFO.length] - 0x80];
+  const known = film
+    .subarray(start, start + size)
+    .some((byte, index) => byte === 0x44 && film[start + index + 1] === 0x89);
+  if (at < 0 || known || size < 0 || size + DURATION_BYTES > 0x7e) return film;
+  const whole = new Uint8Array(film.length + DURATION_BYTES);
+  whole.set(film.subarray(0, start));
+  whole[start - 1] += DURATION_BYTES;
+  whole.set([0x44, 0x89, 0x88], start);
+  new DataView(whole.buffer).setFloat64(start + 3, ms);
+  whole.set(film.subarray(start), start + DURATION_BYTES);
+  return whole;
 }
