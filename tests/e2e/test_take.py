@@ -244,7 +244,7 @@ PLAYED = """async ([film, picture]) => {
     video.onloadeddata = done;
     video.onerror = () => failed(Error(video.error.message));
   });
-  const {videoWidth: width, videoHeight: height} = video;
+  const {videoWidth: width, videoHeight: height, duration} = video;  // before it is played
   const shades = source => {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext('2d');
@@ -259,7 +259,7 @@ PLAYED = """async ([film, picture]) => {
   const first = far(shades(video));
   await video.play();
   await new Promise(done => { video.onended = done; });
-  return {duration: video.duration, width, height, first, last: far(shades(video))};
+  return {duration, width, height, first, last: far(shades(video))};
 }"""
 
 
@@ -304,7 +304,8 @@ def test_a_film_of_several_steps_may_be_stopped_and_keeps_what_it_has(visit):
         button = form.get_by_role("button")
         button.click()
         expect(form.locator(".remarks").first).to_contain_text(f"Step {STEP + 2}", timeout=30_000)
-        button.press("Enter")  # the focus has stayed on it
+        expect(button).to_have_text("Stop and save")
+        visit.page.keyboard.press("Enter")  # the focus has stayed on it
     name = f"mla-viz-inside-steps-{STEP}-{STEP + 1}-layer-{LAYER}-head-{HEAD}.webm"
     assert download.value.suggested_filename == name
     form.get_by_label("Last step of the film").fill("99")

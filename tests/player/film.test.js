@@ -21,7 +21,9 @@ function withRecorder(able = (type) => type.includes("vp8")) {
       told.push(["new", stream.rate, options.mimeType]);
       told.canvas = stream.canvas;
       told.piece = () =>
-        this.dispatchEvent(Object.assign(new Event("dataavailable"), { data: new Blob(["film".repeat(99)]) }));
+        this.dispatchEvent(
+          Object.assign(new Event("dataavailable"), { data: new Blob(["film".repeat(99)]) }),
+        );
     }
     start = () => told.push("start");
     pause = () => told.push("pause");
@@ -180,8 +182,13 @@ test("a film is drawn beside the page, frame by frame, and saved under its steps
 
 test("a film that is stopped is saved as far as it got", async () => {
   const told = withRecorder();
-  const { page } = opened();
+  const { page, toggle } = opened();
   await ask(page, "1", "4");
+  for (let presses = 0; presses < 2; presses += 1) page.fire(toggle, "click");
+  assert.deepEqual(
+    page.root.querySelectorAll(".film input").map(({ value }) => value),
+    ["1", "4"],
+  );
   for (let frames = 0; frames < 15; frames += 1) await play(page, told);
   page.fire(page.find(".film button"), "click");
   for (let frames = 0; frames < 4; frames += 1) await play(page, told);
