@@ -6,6 +6,7 @@ On the page and in the standalone file, which has no network.
 import csv
 import io
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -230,6 +231,98 @@ def test_on_a_phone_every_menu_lies_within_the_page(visit):
         assert box["x"] + box["width"] <= 390
         visit.page.keyboard.press("Escape")
     visit.page.set_viewport_size({"width": 1440, "height": 1400})
+
+
+# A film and a picture, as base64: what the browser says of the film, and how far its last frame is
+# from the picture, its first one too, in shades of 255.
+PLAYED = """async ([film, picture]) => {
+  const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  const video = document.createElement('video');
+  video.muted = true;
+  video.src = URL.createObjectURL(new Blob([bytes(film)], {type: 'video/webm'}));
+  await new Promise((done, failed) => {
+    video.onloadeddata = done;
+    video.onerror = () => failed(Error(video.error.message));
+  });
+  const {videoWidth: width, videoHeight: height, duration} = video;  // before it is played
+  const shades = source => {
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext('2d');
+    context.drawImage(source, 0, 0, width, height);
+    return context.getImageData(0, 0, width, height).data;
+  };
+  const image = shades(await createImageBitmap(new Blob([bytes(picture)])));
+  const far = frame =>
+    frame.reduce((sum, x, at) => sum + Math.abs(x - image[at]), 0) / frame.length;
+  video.currentTime = 0.1;
+  await new Promise(done => { video.onseeked = done; });
+  const first = far(shades(video));
+  await video.play();
+  await new Promise(done => { video.onended = done; });
+  return {duration, width, height, first, last: far(shades(video))};
+}"""
+
+
+def film_form(visit):
+    """The form of the film, open."""
+    place = visit.player.locator(".inside")
+    if not place.locator(".film").is_visible():
+        place.get_by_role("button", name="Film of the phases").click()
+    return place.locator(".film")
+
+
+def test_a_film_plays_and_ends_as_the_picture_of_its_step(visit):
+    visit.player.get_by_label("Speed").select_option("8")
+    form, sent = film_form(visit), visit.sent
+    expect(form.get_by_label("First step of the film")).to_have_value(str(STEP + 1))
+    expect(form.get_by_label("Last step of the film")).to_have_value(str(STEP + 1))
+    with visit.page.expect_download(timeout=60_000) as download:
+        form.get_by_role("button", name="Record WebM").click()
+        expect(form.get_by_role("progressbar")).to_be_visible()
+    expect(form.get_by_role("button")).to_have_text("Record WebM")
+    name = f"mla-viz-inside-step-{STEP}-layer-{LAYER}-head-{HEAD}.webm"
+    assert download.value.suggested_filename == name
+    expect(form.get_by_role("status")).to_have_text(f"Saved {name}.")
+    film = download.value.path().read_bytes()
+    assert film[:4] == b"\x1a\x45\xdf\xa3"  # EBML
+    _, picture = take(visit, ".inside", "PNG")
+    played = visit.page.evaluate(PLAYED, [b64encode(data).decode() for data in (film, picture)])
+    image = Image.open(io.BytesIO(picture))
+    assert played["width"] / played["height"] == pytest.approx(image.width / image.height, rel=0.01)
+    seconds = 6 / (0.5 * 8) + 1
+    assert seconds - 0.1 < played["duration"] < seconds + 11  # a slow recorder is waited for
+    assert played["last"] < 2 < played["first"], played
+    assert played["first"] > 2 * played["last"], played  # a wide page's film has fewer pixels
+    assert visit.sent == sent
+    assert visit.step == STEP
+
+
+def test_a_film_of_several_steps_may_be_stopped_and_keeps_what_it_has(visit):
+    form = film_form(visit)
+    form.get_by_label("Last step of the film").fill("40")
+    with visit.page.expect_download(timeout=60_000) as download:
+        button = form.get_by_role("button")
+        button.click()
+        expect(form.locator(".remarks").first).to_contain_text(f"Step {STEP + 2}", timeout=30_000)
+        expect(button).to_have_text("Stop and save")
+        visit.page.keyboard.press("Enter")  # the focus has stayed on it
+    name = f"mla-viz-inside-steps-{STEP}-{STEP + 1}-layer-{LAYER}-head-{HEAD}.webm"
+    assert download.value.suggested_filename == name
+    form.get_by_label("Last step of the film").fill("99")
+    form.get_by_role("button").click()
+    expect(form.get_by_role("status")).to_have_text(
+        "Expected whole steps from 1 to 57, the first not after the last; got 21 to 99."
+    )
+
+
+def test_without_a_recorder_the_control_says_so(chromium, run, tmp_path):
+    run.save_html(tmp_path / "run.html")
+    visit = Visit(chromium.new_page())
+    visit.page.add_init_script("delete window.MediaRecorder")
+    visit.page.goto((tmp_path / "run.html").as_uri() + OPEN)
+    visit.wait_for(step=STEP)
+    expect(film_form(visit).get_by_role("status")).to_contain_text("cannot record a film")
+    visit.page.close()
 
 
 CHARTS = {

@@ -158,6 +158,16 @@ class Element extends Node {
 
   scrollIntoView() {}
 
+  get isConnected() {
+    return pathOf(this).at(-1).localName === "html";
+  }
+
+  after(node) {
+    const { childNodes } = this.parentElement;
+    childNodes.splice(childNodes.indexOf(this) + 1, 0, node);
+    node.parentElement = this.parentElement;
+  }
+
   contains(node) {
     return node === this || [...this.below()].includes(node);
   }
@@ -222,6 +232,10 @@ class HTMLCanvasElement extends HTMLElement {
 
   getContext() {
     return this.#context;
+  }
+
+  captureStream(rate) {
+    return { canvas: this, rate, getTracks: () => [{ stop: () => {} }] };
   }
 
   toBlob(take, type) {

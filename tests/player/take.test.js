@@ -147,7 +147,7 @@ test("the heading names picture, layer, head, both mechanisms or the one, and ho
   const [inside, both] = await heading(".inside");
   assert.deepEqual(
     [inside, both],
-    ["Inside step 3 of 4, layer 2, head 2", `${SAME.left.label} | ${SAME.right.label}`],
+    ["Inside step 3 of 4, layer 2, head 2, score", `${SAME.left.label} | ${SAME.right.label}`],
   );
 });
 

@@ -3,6 +3,7 @@
 
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, findAll, setAttribute, setText } from "./dom.js";
+import { makeFilm } from "./film.js";
 import { drawFlow } from "./flow.js";
 import { flowSheet, gridOf } from "./flowcells.js";
 import { keepsStep, laneAt } from "./lane.js";
@@ -17,11 +18,14 @@ import { capitalised, differenceText, isApart } from "./words.js";
 /** @import { Surface } from "./canvas.js" */
 /** @import { Cursors } from "./cursor.js" */
 /** @import { Images } from "./flow.js" */
+/** @import { Lane } from "./lane.js" */
 /** @import { Run, SideName } from "./payload.js" */
 /** @import { Choose, Loaded } from "./player.js" */
 /** @import { Item, Join, Scene } from "./scene.js" */
 /** @import { Part, View } from "./stage.js" */
-/** @typedef {{ surface: Surface, view: View | null, scene: Scene | null, images: Images, key: string }} Inside */
+/** @import { Figure } from "./take.js" */
+/** @typedef {{ scene: Scene | null, images: Images, key: string }} Laid a step laid out, and what it was laid out for */
+/** @typedef {Laid & { surface: Surface, view: View | null }} Inside */
 
 const EMPTY_HEIGHT = 60;
 const LEGEND =
@@ -46,19 +50,24 @@ export function makeInsideView(root, cursors, choose) {
   const table = makeTable(place, (view) =>
     inside.scene ? flowSheet(view, inside.scene) : emptySheet(missingWords(view)),
   );
-  makeSave(place, {
+  /** @type {Laid} */
+  const laid = { scene: null, images: new Map(), key: "" };
+  /** @type {Figure} */
+  const figure = {
     name: "inside",
     words: "the open step",
     sides: SIDES,
     within: ["layer", "head"],
     surface,
     view: () => inside.view,
-    draw: (onto, view) => drawInside(inside, onto, view),
-    title: (_, view) => insideTitle(view),
+    draw: (onto, view) => drawInside(laid, onto, view),
+    title: (_, view) => insideTitle(view) + (view.at < COUNT ? `, ${PHASES[phaseAt(view.at)]}` : ""),
     legend: LEGEND,
     sheet: (view) =>
       inside.scene ? flowSheet(view, inside.scene, Infinity, Infinity) : emptySheet(missingWords(view)),
-  });
+  };
+  makeSave(place, figure);
+  makeFilm(place, figure, (view) => lanesAt(view) !== null);
   const point = (/** @type {number | null} */ lit) => lit !== inside.view?.lit && choose({ lit });
   surface.canvas.addEventListener("pointermove", ({ offsetX: x, offsetY: y }) => {
     point(inside.scene?.items.find((item) => contains(item, x, y))?.phase ?? null);
@@ -121,19 +130,22 @@ function sayPhase(node, { run, step, at }, side) {
 /** @type {(inside: Inside, view: View) => void} */
 function paintInside(inside, view) {
   const { surface } = inside;
-  const { step, layer, head, theme } = view;
-  const { first, steps } = view.run.left.vectors;
-  const key = [theme.key, first, steps.data.length, step, layer, head, surface.width].join("|");
-  if (key !== inside.key)
-    Object.assign(inside, { key, scene: sceneAt(view, surface.width), images: new Map() });
+  const { step, layer, head } = view;
   drawInside(inside, surface, view);
   const words = `Flow of step ${step + 1}, layer ${layer + 1}, head ${head + 1}`;
   setAttribute(surface.canvas, "aria-label", words);
 }
 
-/** @type {(inside: Pick<Inside, "scene" | "images">, surface: Surface, view: View) => void} */
-function drawInside({ scene, images }, surface, view) {
+/**
+ * Draw a moment, on a scene that is laid out once a step.
+ * @type {(laid: Laid, surface: Surface, view: View) => void}
+ */
+function drawInside(laid, surface, view) {
   const { run, step, layer, head, theme, at, lit } = view;
+  const { first, steps } = run.left.vectors;
+  const key = [theme.key, first, steps.data.length, step, layer, head, surface.width].join("|");
+  if (key !== laid.key) Object.assign(laid, { key, scene: sceneAt(view, surface.width), images: new Map() });
+  const { scene, images } = laid;
   const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
   if (scene) drawFlow({ context, scene, theme, images, at, lit }, joinsAt(scene, run, { step, layer, head }));
   else write(context, theme, missingWords(view), 2, 30);
@@ -153,9 +165,15 @@ function joinedWords(scene, { run, step, layer, head }) {
 }
 
 /** @type {(view: View, width: number) => Scene | null} */
-function sceneAt({ run, step, layer, head }, width) {
+function sceneAt(view, width) {
+  const lanes = lanesAt(view);
+  return lanes && sceneOf(view.run, lanes, view.head, width);
+}
+
+/** @type {(view: View) => Record<SideName, Lane> | null} */
+function lanesAt({ run, step, layer, head }) {
   const [left, right] = SIDES.map((side) => laneAt(run, side, { step, layer, head }));
-  return left && right ? sceneOf(run, { left, right }, head, width) : null;
+  return left && right ? { left, right } : null;
 }
 
 /**
@@ -190,7 +208,7 @@ const SCALES = { latents: "latent", o_head: "o" };
 export function makePhases(root, { choose, playTo, jump }) {
   const place = find(root, ".inside");
   const toggle = find(root, "[data-action=inside]");
-  const range = find(place, "input", HTMLInputElement);
+  const range = find(place, ".phases input", HTMLInputElement);
   const play = find(place, "[data-action=phases]");
   const buttons = findAll(place, "[data-phase]");
   let open = false;

@@ -27,13 +27,13 @@ export function listenToKeys(root, actions) {
 }
 
 /**
- * The action of a key: none with a modifier, none in a menu, space belongs to a button itself, and what
+ * The action of a key: none with a modifier, none in a menu or a number, space belongs to a button itself, and what
  * scrolls a table to that table.
  * @type {(event: KeyboardEvent) => Action | undefined}
  */
 export function keyAction({ key, ctrlKey, metaKey, altKey, target }) {
   const within = (/** @type {string} */ tag) => target instanceof Element && target.closest(tag);
-  if (ctrlKey || metaKey || altKey || within("select")) return undefined;
+  if (ctrlKey || metaKey || altKey || within("select") || within("[type=number]")) return undefined;
   if (within(key === " " ? "button" : ".scroller")) return undefined;
   return ACTIONS[key];
 }

@@ -10,6 +10,8 @@ import { bytesText, flopsText } from "./words.js";
 /** @type {Phase[]} */
 export const PHASES = ["project", "cache", "score", "softmax", "mix", "output"];
 export const COUNT = PHASES.length;
+/** At speed 1. */
+export const PHASES_PER_SECOND = 0.5;
 
 /**
  * The phase of a moment in a step; a moment at which one ends is still its own.

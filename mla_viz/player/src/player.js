@@ -8,7 +8,7 @@ import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
 import { hasVectors, keepsStep } from "./lane.js";
 import { readRun, withRest } from "./payload.js";
-import { COUNT, PHASES, phaseAt } from "./phases.js";
+import { COUNT, PHASES, PHASES_PER_SECOND, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
 import { positionOf, STOPS } from "./stops.js";
 import { makeTour } from "./tour.js";
@@ -42,7 +42,6 @@ import { makeTransport } from "./transport.js";
  */
 
 const STEPS_PER_SECOND = 2;
-const PHASES_PER_SECOND = 0.5;
 
 /**
  * Bring the page of player.html under `root` to life; a run comes by `load`, as packed bytes.

@@ -24,6 +24,7 @@ import { makeSvgSurface, svgText } from "./svg.js";
  * @property {string} legend
  * @property {(view: View) => Sheet} sheet its numbers, all of them
  */
+/** @typedef {{ drawn: Surface, whole: Surface }} Paper */
 /** @typedef {{ text: string, size: number, bold: boolean, colour: string }} Heading a line of it */
 /** @typedef {(figure: Figure, view: View) => Blob | Promise<Blob>} Make */
 
@@ -35,15 +36,15 @@ const KEPT_MS = 60_000;
 /** @type {Record<string, Make>} */
 const FORMATS = {
   PNG: async (figure, view) => {
-    const { canvas } = compose(figure, view, surfaceOf);
+    const { canvas } = compose(figure, view, makePaper(figure, surfaceOf));
     return new Promise((resolve, reject) => {
       const missing = new Error("this browser cannot draw so large a picture");
       canvas.toBlob((blob) => (blob ? resolve(blob) : reject(missing)), "image/png");
     });
   },
   SVG: (figure, view) => {
-    const text = svgText(compose(figure, view, makeSvgSurface), figure.title(figure.surface, view));
-    return new Blob([text], { type: "image/svg+xml" });
+    const drawn = compose(figure, view, makePaper(figure, makeSvgSurface));
+    return new Blob([svgText(drawn, figure.title(figure.surface, view))], { type: "image/svg+xml" });
   },
   CSV: (figure, view) => new Blob([csvText(figure.sheet(view))], { type: "text/csv" }),
 };
@@ -94,7 +95,7 @@ export function makeSave(place, figure) {
 }
 
 /** @type {(text: string, label: string) => HTMLElement} */
-function buttonOf(text, label) {
+export function buttonOf(text, label) {
   const button = element("button", "", text);
   button.type = "button";
   setAttribute(button, "aria-label", label);
@@ -162,30 +163,34 @@ function quotedCell(text) {
 }
 
 /** @type {(width: number, ratio: number) => Surface} */
-function surfaceOf(width, ratio) {
+export function surfaceOf(width, ratio) {
   return Object.assign(makeSurface(document.createElement("canvas")), { width, ratio });
 }
 
 /**
- * The picture drawn again on the page's ground, below words that say what it is.
- * @type {(figure: Figure, view: View, make: typeof surfaceOf) => Surface}
+ * What a picture is drawn on, and the larger sheet that it is then laid on.
+ * @type {(figure: Pick<Figure, "surface">, make: typeof surfaceOf, ratio?: number) => Paper}
  */
-function compose(figure, view, make) {
+export function makePaper({ surface }, make, ratio = Math.max(RATIO, surface.ratio)) {
+  return { drawn: make(surface.width, ratio), whole: make(surface.width + 2 * MARGIN, ratio) };
+}
+
+/**
+ * The picture drawn again on the page's ground, below at least `rows` lines of words that say what it is.
+ * @type {(figure: Figure, view: View, paper: Paper, rows?: number) => Surface}
+ */
+export function compose(figure, view, { drawn, whole }, rows = 0) {
   const { theme } = view;
-  const { width } = figure.surface;
-  const ratio = Math.max(RATIO, figure.surface.ratio);
-  const drawn = make(width, ratio);
   figure.draw(drawn, view);
-  const whole = make(width + 2 * MARGIN, ratio);
   const lines = headingOf(figure, view, drawn);
-  const top = MARGIN + lines.length * LINE + 8;
+  const top = MARGIN + Math.max(rows, lines.length) * LINE + 8;
   const context = beginSurface(whole, top + drawn.height + MARGIN);
   context.fillStyle = theme.ground;
   context.fillRect(0, 0, whole.width, whole.height);
   lines.forEach(({ text, ...style }, index) => {
     write(context, theme, text, MARGIN, MARGIN + (index + 0.5) * LINE, style);
   });
-  context.drawImage(drawn.canvas, MARGIN, top, width, drawn.height);
+  context.drawImage(drawn.canvas, MARGIN, top, drawn.width, drawn.height);
   return whole;
 }
 
@@ -193,7 +198,7 @@ function compose(figure, view, make) {
  * What is shown, of which mechanisms, what this step did, and how to read the colours.
  * @type {(figure: Figure, view: View, drawn: Surface) => Heading[]}
  */
-function headingOf({ title, sides, legend }, view, drawn) {
+export function headingOf({ title, sides, legend }, view, drawn) {
   const { run, step, theme } = view;
   const mechanisms = sides.map((side) => run[side].label).join(" | ");
   const parts = [
