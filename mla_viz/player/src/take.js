@@ -123,11 +123,9 @@ async function save(figure, format, make) {
  * @type {(name: string, blob: Blob) => void}
  */
 export function download(name, blob) {
-  const link = element("a", "");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_MS);
+  const address = URL.createObjectURL(blob);
+  Object.assign(element("a", ""), { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
 }
 
 /**
