@@ -210,7 +210,7 @@ function absorbedScore({ run }) {
     const merged = side.mechanism === "mla_merged";
     return {
       question: `${capitalised(name)} makes no key from the latent: W_UK is multiplied with the query instead, and the query meets the cached row itself. How many numbers long must each head's query be?`,
-      ...among(latent + rope, [qk, width]),
+      ...among(latent + rope, [qk, latent, width]),
       because: `${latent + rope}, as long as a cached row: ${latent} for the latent${rope ? `, ${rope} for the rope key` : ""}. It ${merged ? `comes from x in one product, since W_UQ·W_UKᵀ was multiplied ahead` : `was ${qk} before W_UK`}. Where the brackets stand changes nothing: (q·W_UKᵀ)·c = q·(W_UK·c). Not one key is rebuilt.`,
     };
   }
@@ -276,7 +276,7 @@ function priceInFlops({ run, step, layer }) {
     return `${flopsText(flops)} and ${bytesText(read)} to read`;
   };
   const grows = last
-    ? ` Each further token adds ${growth(run.left)} to every step of ${leftName}, ${growth(run.right)} to those of ${rightName}.`
+    ? ` On average each further token adds ${growth(run.left)} to every step of ${leftName}, ${growth(run.right)} to those of ${rightName}.`
     : "";
   return {
     question: `Which side takes more FLOPs in layer ${layer + 1} at this step?`,
@@ -380,6 +380,6 @@ function surprise({ left }, step) {
     question: `Loss is counted in nats: a token to which the model gave the share p costs −ln p. What would the likeliest next token of ${left.short} cost at this step?`,
     choices: marks.map((mark) => `less than ${mark} nats`).concat("more than that"),
     right: right < 0 ? marks.length : right,
-    because: `It got ${probabilityText(best)}, and so costs ${nats.toFixed(2)} nats. No loss was measured for these weights; the Quality page has models of one budget side by side.`,
+    because: `It got ${probabilityText(best)}, and so costs ${nats.toFixed(2)} nats. A loss is the mean of such costs over a text; the Quality page has those of a family of models, side by side.`,
   };
 }
