@@ -3,6 +3,8 @@
 // tab remembers the last place and its prompt too, since another page of the app drops these parameters
 // from the URL, and since a step means nothing under another prompt.
 
+import { recall, remember } from "./memory.js";
+
 /** @import { State } from "./player.js" */
 /** @typedef {{ step?: number, layer?: number, head?: number, speedName: string, phase?: number, tour?: number }} Place */
 
@@ -18,7 +20,7 @@ const SPEEDS = ["0.5", "1", "2", "4", "8"];
  */
 export function readAddress(prompt) {
   const here = new URLSearchParams(window.location.search);
-  const last = new URLSearchParams(remembered() ?? "");
+  const last = new URLSearchParams(recall("sessionStorage", MEMORY) ?? "");
   const query = here.has("step") || here.has("tour") ? here : last;
   const elsewhere = last.has("step") && last.get("prompt") !== prompt;
   const leftOver = elsewhere && query.get("step") === last.get("step");
@@ -38,27 +40,6 @@ export function readAddress(prompt) {
   };
 }
 
-/**
- * What this tab showed last; nothing where the browser keeps no storage.
- * @type {() => string | null}
- */
-function remembered() {
-  try {
-    return window.sessionStorage.getItem(MEMORY);
-  } catch {
-    return null;
-  }
-}
-
-/** @type {(words: string) => void} */
-function remember(words) {
-  try {
-    window.sessionStorage.setItem(MEMORY, words);
-  } catch {
-    // a browser without storage forgets, and nothing else is lost
-  }
-}
-
 /** @type {(state: State) => void} */
 function writeAddress({ run, step, layer, head, speedName, inside, at, tour }) {
   const phase = inside ? { phase: Math.max(1, Math.ceil(at)) } : {};
@@ -70,7 +51,7 @@ function writeAddress({ run, step, layer, head, speedName, inside, at, tour }) {
     .split("&")
     .filter((pair) => pair && !OWN.includes(pair.split("=")[0]));
   const own = Object.entries(values).map(([name, value]) => `${name}=${value}`);
-  remember([...own, `prompt=${run?.prompt}`].join("&"));
+  remember("sessionStorage", MEMORY, [...own, `prompt=${run?.prompt}`].join("&"));
   const wanted = `?${[...others, ...own].join("&")}`;
   if (wanted === search) return;
   try {

@@ -2,6 +2,7 @@
 // It knows the page's nodes and what was guessed; what is asked, and who moves the player there, others know.
 
 import { element, find, findAll, setAttribute, setText } from "./dom.js";
+import { recall, remember } from "./memory.js";
 import { STOPS, tellStop } from "./stops.js";
 
 /** @import { Loaded } from "./player.js" */
@@ -65,7 +66,7 @@ export function makeTour(root, ask) {
   tour.parts.back.addEventListener("click", () => go(tour, Math.max(0, (tour.stop ?? 0) - 1)));
   tour.parts.next.addEventListener("click", () => goOn(tour));
   tour.parts.answer.addEventListener("click", () => guess(tour, -1));
-  tour.offer.hidden = remembered() !== null;
+  tour.offer.hidden = recall("localStorage", MEMORY) !== null;
   root.addEventListener("keydown", (event) => takeKey(tour, event));
   return { show: (/** @type {Loaded} */ state) => show(tour, state) };
 }
@@ -90,26 +91,8 @@ function takeKey(tour, event) {
  * @type {() => number}
  */
 function lastStop() {
-  const last = Number.parseInt(remembered() ?? "", 10) - 1;
+  const last = Number.parseInt(recall("localStorage", MEMORY) ?? "", 10) - 1;
   return last > 0 && last < STOPS.length - 1 ? last : 0;
-}
-
-/** @type {() => string | null} */
-function remembered() {
-  try {
-    return window.localStorage.getItem(MEMORY);
-  } catch {
-    return null;
-  }
-}
-
-/** @type {(words: string) => void} */
-function remember(words) {
-  try {
-    window.localStorage.setItem(MEMORY, words);
-  } catch {
-    // a browser without storage offers the tour anew
-  }
 }
 
 /**
@@ -120,7 +103,7 @@ function go(tour, stop) {
   const toggle = find(tour.root, "[data-action=tour-toggle]");
   tour.offer.hidden = true;
   tour.ask.goToStop(stop);
-  if (stop === null && remembered() === null) remember("declined");
+  if (stop === null && recall("localStorage", MEMORY) === null) remember("localStorage", MEMORY, "declined");
   (stop === null ? toggle : tour.parts.title).focus({ preventScroll: true });
 }
 
@@ -151,7 +134,7 @@ function show(tour, { run, step, layer, head, tour: stop }) {
   if (moved) pointAt(tour, stop === null ? null : STOPS[stop].place);
   if (stop === null || !tour.told) return;
   tour.offer.hidden = true;
-  remember(String(stop + 1));
+  remember("localStorage", MEMORY, String(stop + 1));
   const { parts, told } = tour;
   setText(parts.title, `${stop + 1} of ${STOPS.length} · ${STOPS[stop].title}`);
   setText(parts.asks, told.question);
