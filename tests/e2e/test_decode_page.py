@@ -4,6 +4,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from tests.e2e.conftest import TWO_FRAMES
+
 pytestmark = pytest.mark.filterwarnings("default")
 PHONE = {"viewport": {"width": 390, "height": 844}}
 HOSTILE = '<img src=x onerror="document.title=1"> \u202eabc\u202c \U0001f98a & "quotes"'
@@ -33,7 +35,10 @@ HUES = """(canvas, row) => {
 
 
 def hues(visit, side: str, part: str, row: int | None = None) -> list[int]:
-    return visit.player.locator(f".panel.{side} .{part} canvas").evaluate(HUES, row)
+    canvas = visit.player.locator(f".panel.{side} .{part} canvas")
+    canvas.scroll_into_view_if_needed()  # what is out of sight is painted a little later
+    visit.page.evaluate(TWO_FRAMES)
+    return canvas.evaluate(HUES, row)
 
 
 def test_first_paint_shows_the_example_without_errors_or_other_hosts(visit, app_url):
@@ -195,7 +200,7 @@ def test_refused_input_says_so_in_place_and_keeps_the_view(visit, app_url):
 
 
 def test_a_long_run_is_asked_about_shows_progress_and_stops(visit, app_url):
-    visit.open(app_url + "?source=synthetic")
+    visit.open(app_url + "?source=synthetic&layers=12")
     steps = visit.value("steps")
     prompt = visit.page.get_by_label("Prompt")
     prompt.fill("the " * 4000)

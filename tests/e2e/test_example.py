@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from mla_viz.findings.lanes import joins
 from mla_viz.findings.lesson import make_lesson
+from tests.e2e.conftest import TWO_FRAMES
 
 pytestmark = pytest.mark.filterwarnings("default")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -24,6 +25,7 @@ def open_stage(visit, app_url, query=LAST):
     picture = visit.page.get_by_test_id("lesson").first
     picture.locator("td").first.wait_for(timeout=60_000)
     visit.settle()
+    visit.page.evaluate(TWO_FRAMES)  # the first sets the width, the second lays out
     return picture
 
 
