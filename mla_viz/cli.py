@@ -90,6 +90,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mechanism")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--cache-dtype", help="int8, fp8, int4; with _all the RoPE key too")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
@@ -202,7 +203,8 @@ def _evaluate(args: dict[str, Any]) -> None:
     else:
         print(
             f"{score.nats_per_token:.4f} nats/token, {score.bits_per_byte:.4f} bits/byte"
-            f" over {score.tokens:,} tokens"
+            f" over {score.tokens:,} tokens;"
+            f" {score.cache_bytes_per_token:,.0f} bytes cached a token, all layers"
         )
 
 

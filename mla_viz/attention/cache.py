@@ -4,17 +4,18 @@ Appending copies only the new rows, and everything once at each doubling: O(1) a
 Readers get views of the filled part, never copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 FIRST_CAPACITY = 16
 
 
 class Rows:
-    """A growing `*lead seq width` tensor."""
+    """A growing `*lead seq width` tensor of numbers of any kind."""
 
     def __init__(
         self, lead: Sequence[int], width: int, dtype: torch.dtype, device: torch.device | str
@@ -22,7 +23,7 @@ class Rows:
         self._buffer = torch.empty(*lead, FIRST_CAPACITY, width, dtype=dtype, device=device)
         self.seq_len = 0
 
-    def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
+    def append(self, rows: Shaped[Tensor, "*lead new width"]) -> None:
         """Write the rows behind the filled part."""
         needed = self.seq_len + rows.shape[-2]
         capacity = self._buffer.shape[-2]
@@ -37,14 +38,24 @@ class Rows:
         self.seq_len = needed
 
     @property
-    def filled(self) -> Float[Tensor, "*lead seq width"]:
+    def filled(self) -> Shaped[Tensor, "*lead seq width"]:
         """View of the rows written so far."""
         return self._buffer[..., : self.seq_len, :]
 
     @property
-    def allocated(self) -> Float[Tensor, "*lead capacity width"]:
+    def allocated(self) -> Shaped[Tensor, "*lead capacity width"]:
         """The whole buffer, its unwritten end included."""
         return self._buffer
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far."""
+        return self.filled.nbytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return self.allocated.nbytes
 
 
 class HeadCache:
@@ -79,12 +90,21 @@ class HeadCache:
     @property
     def filled_bytes(self) -> int:
         """Bytes of the rows written so far."""
-        return self.k.nbytes + self.v.nbytes
+        return self._k.filled_bytes + self._v.filled_bytes
 
     @property
     def allocated_bytes(self) -> int:
         """Bytes held, capacity for tokens to come included."""
-        return self._k.allocated.nbytes + self._v.allocated.nbytes
+        return self._k.allocated_bytes + self._v.allocated_bytes
+
+    def keep(self, how: Callable[[Rows, tuple[int, int]], Any], rope: int) -> None:
+        """Keep rows in another way, before there are any.
+
+        `how` makes rows like those given out of a stretch of content and one of RoPE, whose widths
+        it is told; keys end in `rope` columns of the latter, values have none.
+        """
+        qk, v = (rows.allocated.shape[-1] for rows in (self._k, self._v))
+        self._k, self._v = how(self._k, (qk - rope, rope)), how(self._v, (v, 0))
 
     def table(self) -> Float[Tensor, "*batch seq elems"]:
         """One row a token: head by head its key, then its value. A copy, for showing."""
@@ -134,12 +154,16 @@ class LatentCache:
     @property
     def filled_bytes(self) -> int:
         """Bytes of the rows written so far."""
-        return self._rows.filled.nbytes
+        return self._rows.filled_bytes
 
     @property
     def allocated_bytes(self) -> int:
         """Bytes held, capacity for tokens to come included."""
-        return self._rows.allocated.nbytes
+        return self._rows.allocated_bytes
+
+    def keep(self, how: Callable[[Rows, tuple[int, int]], Any], rope: int) -> None:
+        """Keep rows in another way, before there are any; as `HeadCache.keep`."""
+        self._rows = how(self._rows, (self._kv_lora_rank, rope))
 
     def table(self) -> Float[Tensor, "*batch seq elems"]:
         """One row a token: latent, then key."""

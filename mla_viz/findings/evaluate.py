@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
+from mla_viz.attention.quantised import CacheFormat, find_format
 from mla_viz.config import AttentionGeometry, check_callback, check_text, check_whole, told
 from mla_viz.findings.scores import Score
 from mla_viz.findings.stories import read_stories
@@ -35,6 +36,7 @@ def evaluate(
     mechanism: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    cache_dtype: str | None = None,
     on_story: Callable[[int, int], None] | None = None,
 ) -> Score:
     """Score shipped weights on a text of stories separated by `<|endoftext|>` lines (.gz too).
@@ -47,6 +49,8 @@ def evaluate(
         mechanism: one that runs these weights; all of them give the same loss.
         dtype: of weights and arithmetic.
         device: auto, cpu, cuda or cuda:N.
+        cache_dtype: what the cache keeps: int8, fp8 or int4 for all but the RoPE key, int8_all,
+            fp8_all or int4_all; the dtype itself where None.
         on_story: called with (stories done, stories) after each.
 
     Raises:
@@ -61,9 +65,10 @@ def evaluate(
     geometry = found.geometry(replace(found.largest(), **whole), found.mechanisms[0])
     chosen = _runnable(mechanism, geometry.attention, source)
     to = parse_dtype(dtype), pick_device(device)
+    kept = None if cache_dtype is None else find_format(cache_dtype)
     stories = read_stories(Path(text))
     weights = found.load(geometry, 0).to(*to)
-    return score_stories(weights, chosen, stories, found.tokenizer(), on_story)
+    return score_stories(weights, chosen, stories, found.tokenizer(), on_story, kept)
 
 
 def _trained_source(name: str) -> Source:
@@ -91,19 +96,22 @@ def score_stories(
     stories: list[str],
     tokenizer: ByteTokenizer,
     on_story: Callable[[int, int], None] | None = None,
+    kept: CacheFormat | None = None,
 ) -> Score:
-    """Score weights on stories already read.
+    """Score weights on stories already read, the cache kept as the weights are or in a format.
 
     Raises:
         ValueError: the dtype overflowed.
     """
     context, end = weights.geometry.context, tokenizer.end
-    losses, repeats = [], []
+    losses, repeats, cached = [], [], 0.0
     for done, story in enumerate(stories, 1):
         ids = [end, *tokenizer.encode(story), end]
         repeats += repeated_pairs(ids)
         for start, stop, fresh in windows(len(ids), context):
-            losses.append(_window_losses(weights, mechanism, ids[start:stop], fresh))
+            decoder = Decoder(weights, mechanism, kept=kept)
+            losses.append(_window_losses(decoder, ids[start:stop], fresh))
+            cached = sum(cache.filled_bytes for cache in decoder.caches) / (stop - start - 1)
         if on_story:
             on_story(done, len(stories))
     nats, again = torch.cat(losses), torch.tensor(repeats)
@@ -118,6 +126,7 @@ def score_stories(
         tokens=len(nats),
         repeated=_mean(nats[again]),
         novel=_mean(nats[~again]),
+        cache_bytes_per_token=cached,
     )
 
 
@@ -153,10 +162,8 @@ def windows(length: int, context: int) -> Iterator[tuple[int, int, int]]:
 
 
 @torch.inference_mode()
-def _window_losses(
-    weights: ModelWeights, mechanism: str, ids: list[int], fresh: int
-) -> Float[Tensor, " fresh"]:
-    tokens = torch.tensor(ids, device=weights.embedding.device)
-    logits = Decoder(weights, mechanism).feed(tokens[:-1]).logits
+def _window_losses(decoder: Decoder, ids: list[int], fresh: int) -> Float[Tensor, " fresh"]:
+    tokens = torch.tensor(ids, device=decoder.weights.embedding.device)
+    logits = decoder.feed(tokens[:-1]).logits
     losses = F.cross_entropy(logits[-fresh:].double(), tokens[-fresh:], reduction="none")
     return losses.cpu()

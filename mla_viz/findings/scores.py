@@ -14,7 +14,8 @@ class Score:
     """Mean loss over `tokens` predictions; bits per byte counts the stories' UTF-8 bytes.
 
     `repeated` is the loss on tokens that follow their predecessor not for the first time in the
-    story, `novel` on all others; None where there is no such token.
+    story, `novel` on all others; None where there is no such token. `cache_bytes_per_token` are
+    those of all layers, scales of a quantised cache included.
     """
 
     nats_per_token: float
@@ -22,6 +23,7 @@ class Score:
     tokens: int
     repeated: float | None
     novel: float | None
+    cache_bytes_per_token: float = 0
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
+from mla_viz.attention.quantised import CacheFormat, keep_in
 from mla_viz.attention.weights import AttentionWeights, cast
-from mla_viz.config import ModelGeometry
+from mla_viz.config import MLAGeometry, ModelGeometry
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,28 @@ class Forward:
 
 
 class Decoder:
-    """A model run by one mechanism, with that mechanism's cache in every layer."""
+    """A model run by one mechanism, with that mechanism's cache in every layer.
 
-    def __init__(self, weights: ModelWeights, mechanism: str, batch: tuple[int, ...] = ()) -> None:
+    The cache is kept in the weights' dtype, or in the format `kept`.
+    """
+
+    def __init__(
+        self,
+        weights: ModelWeights,
+        mechanism: str,
+        batch: tuple[int, ...] = (),
+        kept: CacheFormat | None = None,
+    ) -> None:
         self.weights = weights
         self._mechanism = implementation(mechanism)
         self.whole_prefix = self._mechanism.whole_prefix
         self._attention = [self._mechanism.prepare(b.attention) for b in weights.blocks]
         self.caches = [self._mechanism.new_cache(w, batch) for w in self._attention]
+        if kept:
+            g = weights.geometry.attention
+            rope = g.qk_rope_head_dim if isinstance(g, MLAGeometry) else 0
+            for cache in self.caches:
+                keep_in(cache, kept, rope)
         self._seq_len = 0
         self._clock_waits = weights.embedding.is_cuda
 

@@ -1,0 +1,175 @@
+"""Caches kept in fewer bits: codes by groups with a scale each, multiplied out where they are read.
+
+Three formats: int8 and int4 as llama.cpp's q8_0 and q4_0 lay them (groups of 32, a float16 scale),
+fp8 as FlashMLA does (e4m3, groups of 128, a float32 scale). A scale is its group's largest value
+over the largest code; the last group of a row may be shorter. Scales count as bytes. The RoPE key
+stays as it is, unless the format's name ends in _all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+from mla_viz.attention.cache import Cache, NoCache, Rows
+from mla_viz.config import told
+
+F8 = torch.float8_e4m3fn
+
+
+def _rounded(codes: Tensor) -> Tensor:
+    return codes.round().to(torch.int8)
+
+
+def _paired(codes: Tensor) -> Tensor:
+    """Two codes of four bits in a byte, the first one low; an odd one has a zero beside it."""
+    nibbles = codes.round().to(torch.int8)
+    if nibbles.shape[-1] % 2:
+        nibbles = torch.cat([nibbles, torch.zeros_like(nibbles[..., :1])], -1)
+    low, high = nibbles[..., 0::2], nibbles[..., 1::2]
+    return (low & 15) | (high << 4)
+
+
+def _parted(pairs: Tensor) -> Tensor:
+    """The codes of `_paired`: shifting back and forth spreads the sign of the low ones."""
+    return torch.stack([(pairs << 4) >> 4, pairs >> 4], -1).flatten(-2)
+
+
+@dataclass(frozen=True)
+class CacheFormat:
+    """How values are kept: codes up to `largest`, `group` neighbours to a scale.
+
+    `pack` turns codes as numbers into what is stored, `unpack` gives them back.
+    """
+
+    name: str
+    largest: int
+    group: int
+    scale: torch.dtype
+    stored: torch.dtype
+    bits: int
+    pack: Callable[[Tensor], Tensor]
+    unpack: Callable[[Tensor], Tensor]
+    keep_rope: bool = True
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row: codes, and a scale for each group."""
+        return -(-width * self.bits // 8) + self.groups(width) * self.scale.itemsize
+
+    def groups(self, width: int) -> int:
+        """Groups of a row, the last one shorter where need be."""
+        return -(-width // self.group)
+
+
+_KEPT = (
+    CacheFormat("int8", 127, 32, torch.float16, torch.int8, 8, _rounded, Tensor.float),
+    CacheFormat("fp8", 448, 128, torch.float32, F8, 8, lambda codes: codes.to(F8), Tensor.float),
+    CacheFormat("int4", 7, 32, torch.float16, torch.int8, 4, _paired, lambda x: _parted(x).float()),
+)
+_ALL = tuple(replace(each, name=f"{each.name}_all", keep_rope=False) for each in _KEPT)
+FORMATS = {each.name: each for each in (*_KEPT, *_ALL)}
+
+
+def find_format(name: str) -> CacheFormat:
+    """The format of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"cache_dtype: expected one of {', '.join(FORMATS)}, got {told(name)}")
+    return FORMATS[name]
+
+
+class QuantisedRows:
+    """Growing rows that are kept in a format; what is read is multiplied out, a copy."""
+
+    def __init__(
+        self,
+        lead: Sequence[int],
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        kept: CacheFormat,
+    ) -> None:
+        self._width, self._dtype, self._kept = width, dtype, kept
+        self._codes = Rows(lead, -(-width * kept.bits // 8), kept.stored, device)
+        self._scales = Rows(lead, kept.groups(width), kept.scale, device)
+
+    def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
+        """Write the rows behind the filled part."""
+        kept = self._kept
+        missing = self._scales.filled.shape[-1] * kept.group - self._width
+        padded = F.pad(rows.float(), (0, missing)).unflatten(-1, (-1, kept.group))
+        scales = (padded.abs().amax(-1) / kept.largest).to(kept.scale)
+        divisors = torch.where(scales > 0, scales, 1).float().unsqueeze(-1)
+        codes = (padded / divisors).clamp(-kept.largest, kept.largest).flatten(-2)
+        self._codes.append(kept.pack(codes[..., : self._width]))
+        self._scales.append(scales)
+
+    @property
+    def filled(self) -> Float[Tensor, "*lead seq width"]:
+        """The rows written so far, as near as the format keeps them."""
+        codes = self._kept.unpack(self._codes.filled)[..., : self._width]
+        scales = self._scales.filled.float().repeat_interleave(self._kept.group, -1)
+        return (codes * scales[..., : self._width]).to(self._dtype)
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far, their scales included."""
+        return self._codes.filled.nbytes + self._scales.filled.nbytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return self._codes.allocated.nbytes + self._scales.allocated.nbytes
+
+
+class Stretches:
+    """Rows whose content is kept in one way and whose RoPE columns, behind it, in another."""
+
+    def __init__(self, parts: Sequence[Rows | QuantisedRows], widths: Sequence[int]) -> None:
+        self._parts, self._widths = parts, widths
+
+    def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
+        """Write the rows behind the filled part."""
+        for part, stretch in zip(self._parts, rows.split(self._widths, -1), strict=True):
+            part.append(stretch)
+
+    @property
+    def filled(self) -> Float[Tensor, "*lead seq width"]:
+        """The rows written so far, a copy."""
+        return torch.cat([part.filled for part in self._parts], -1)
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far, their scales included."""
+        return sum(part.filled_bytes for part in self._parts)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return sum(part.allocated_bytes for part in self._parts)
+
+
+def keep_in(cache: Cache, kept: CacheFormat, rope: int) -> None:
+    """Have an empty cache keep its rows in a format.
+
+    `rope` is how many columns of a key are RoPE's own: 0 where RoPE turns all of it.
+    """
+
+    def how(like: Rows, widths: tuple[int, int]) -> Stretches:
+        buffer = like.allocated
+        lead, (content, turned) = buffer.shape[:-2], widths
+        parts = [QuantisedRows(lead, content, buffer.dtype, buffer.device, kept)]
+        if turned and kept.keep_rope:
+            parts.append(Rows(lead, turned, buffer.dtype, buffer.device))
+        elif turned:
+            parts.append(QuantisedRows(lead, turned, buffer.dtype, buffer.device, kept))
+        return Stretches(parts, [width for width in widths if width])
+
+    if not isinstance(cache, NoCache):
+        cache.keep(how, rope)
