@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry
 from mla_viz.cost import cache_elems
 from mla_viz.mechanisms.table import mechanism_of
+from mla_viz.published.layers import CachedModel, grouped_label, mechanism_layer
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class PublishedModel:
     n_layers: int
     attention: AttentionGeometry
     source: str
+    compared_with: str | None = None
 
     @property
     def cache_elems(self) -> int:
@@ -76,6 +78,7 @@ MODELS = {
         60,
         MLAGeometry(5120, 128, q_lora_rank=1536, **_HEADS),
         f"{CONFIGS}/config_236B.json",
+        compared_with="DeepSeek-67B",
     ),
     "DeepSeek-V2-Lite": PublishedModel(
         "DeepSeek-V2-Lite", 27, MLAGeometry(2048, 16, **_HEADS), f"{CONFIGS}/config_16B.json"
@@ -107,3 +110,23 @@ MODELS = {
 }
 LLAMA_3_1_WINDOWED_LAYERS = 0  # config.json of meta-llama/Meta-Llama-3.1-8B names no window
 V2_THROUGHPUT_RATIO = 5.76  # V2 paper, abstract and Figure 1b: maximum generation throughput
+
+
+def cached_model(name: str) -> CachedModel:
+    """A model of the table as the list of what its layers keep."""
+    row = MODELS[name]
+    g = row.attention
+    if isinstance(g, MLAGeometry):
+        attention, widths = "MLA", (g.qk_head_dim, g.v_head_dim)
+    else:
+        attention, widths = grouped_label(g.n_heads, g.n_kv_heads), (g.head_dim, g.head_dim)
+    return CachedModel(
+        row.label,
+        attention,
+        (mechanism_layer(mechanism_of(g), g),) * row.n_layers,
+        g.n_heads,
+        *widths,
+        g.d_model,
+        row.source,
+        row.compared_with,
+    )
