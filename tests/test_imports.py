@@ -45,6 +45,8 @@ MLA = {
     "num_experts_per_tok": 1,
     "moe_intermediate_size": 8,
 }
+ROUTED = {"n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+DSA = {**MLA, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 4}
 DELTA = {
     **WIDE,
     **EXPERTS,
@@ -93,12 +95,52 @@ TINY = {
     **dict.fromkeys(["mixtral", "qwen2_moe", "olmoe", "granitemoe"], {**SMALL, **EXPERTS}),
     **dict.fromkeys(["qwen3_moe", "gpt_oss"], {**WIDE, **EXPERTS}),
     "llama4_text": {**WIDE, **EXPERTS, "intermediate_size_mlp": 32, "attention_chunk_size": 32},
-    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64, "hidden_size": 32},
     "gpt_neox": {name: x for name, x in SMALL.items() if name != "num_key_value_heads"},
     "falcon": {**SMALL, "multi_query": True},
     **dict.fromkeys(
         ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "axk1"], MLA
     ),
+    **dict.fromkeys(["deepseek_v32", "glm_moe_dsa", "axk2"], DSA),
+    **dict.fromkeys(["gptj", "gpt2"], {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64}),
+    **dict.fromkeys(["exaone4", "bitnet"], SMALL),
+    "ministral": WIDE,
+    "phimoe": {**SMALL, **EXPERTS},
+    "minimax_m2": {**WIDE, **EXPERTS},
+    "glm4_moe": {**WIDE, **ROUTED, "first_k_dense_replace": 4},
+    "ernie4_5_moe": {
+        **SMALL,
+        "moe_num_experts": 2,
+        "moe_k": 1,
+        "moe_intermediate_size": 8,
+    },
+    "opt": {**SMALL, "ffn_dim": 32, "word_embed_proj_dim": 32},
+    "gemma4_text": {
+        **WIDE,
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "hidden_size_per_layer_input": 0,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
+    "kimi_linear": {
+        **MLA,
+        "num_experts": 4,
+        "num_experts_per_token": 1,
+        "linear_attn_config": {
+            "full_attn_layers": [4],
+            "kda_layers": [1, 2, 3],
+            "num_heads": 4,
+            "head_dim": 8,
+        },
+    },
+    "nemotron_h": {
+        **WIDE,
+        "hybrid_override_pattern": "M*-M",
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 4,
+        "ssm_state_size": 8,
+        "n_groups": 2,
+    },
     **dict.fromkeys(["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"], DELTA),
 }
 
@@ -188,6 +230,13 @@ def test_heads_of_each_layer_are_read_from_block_configs():
     ]
     model = read_config({**SMALL, "model_type": "nemotron-nas", "block_configs": blocks})
     assert [sum(part.elems(1) for part in layer) for layer in model.layers] == [32, 0, 16, 0]
+
+
+def test_indexers_every_so_often_are_those_that_indexer_types_lists():
+    dsa = {"model_type": "glm_moe_dsa", **DSA, "num_hidden_layers": 11}
+    spaced = read_config({**dsa, "index_topk_freq": 4, "index_skip_topk_offset": 3})
+    owners = [i for i, layer in enumerate(spaced.layers) if layer[-1].part == "indexer key"]
+    assert owners == [0, 1, 2, 6, 10]  # as GLM-5.2 lists them
 
 
 def test_a_window_that_is_switched_off_is_none():

@@ -214,7 +214,8 @@ def test_command_line_and_python_print_the_same(capsys, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(
         '{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64,'
-        ' "num_attention_heads": 4, "num_key_value_heads": 2}'
+        ' "num_attention_heads": 4, "num_key_value_heads": 2}',
+        encoding="utf-8",
     )
     main(["memory", str(path), "--context", "10", "--tp", "2"])
     out = capsys.readouterr().out

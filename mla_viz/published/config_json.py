@@ -194,6 +194,11 @@ def _nowhere(fields: Fields) -> list[int | None]:
     return [None] * fields.n_layers
 
 
+def _typed_or_everywhere(fields: Fields) -> list[int | None]:
+    """By layer_types, or on every layer where there are none."""
+    return _everywhere(fields) if fields.get("layer_types") is None else _by_type(fields, 1)
+
+
 def _upper(fields: Fields) -> list[int | None]:
     """Qwen's: from max_window_layers on, and only with use_sliding_window."""
     if fields.get("layer_types") is not None:
@@ -210,6 +215,8 @@ def _by_type(fields: Fields, every: int, default: int | None = None) -> list[int
     """By layer_types; without them each `every`-th layer is full and the others have windows."""
     n = fields.n_layers
     if fields.get("layer_types") is None:
+        if "sliding_window" in fields.record and fields.get("sliding_window") is None:
+            return _nowhere(fields)
         every = fields.whole("sliding_window_pattern", default=every)
         names = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n)]
     else:
@@ -251,6 +258,12 @@ def _grouped(
 
 def _window_label(windows: list[int | None]) -> str:
     return " + sliding window" if any(windows) else ""
+
+
+def _heads_alike(fields: Fields) -> CachedModel:
+    """Plain MHA, whatever else the file says: these classes know no shared heads."""
+    n, width = fields.n_heads, fields.d_model // fields.n_heads
+    return fields.made("MHA", [grouped_layer(n, width, width)] * fields.n_layers, width, width)
 
 
 def _falcon(fields: Fields) -> CachedModel:
@@ -333,6 +346,10 @@ def _latent(fields: Fields, copies: int = 1) -> CachedModel:
     full = [True] * n
     if fields.get("indexer_types") is not None:
         full = [name == "full" for name in fields.kinds("indexer_types", n)]
+    elif fields.get("index_topk_freq") is not None:
+        first = fields.whole("index_skip_topk_offset", default=1, low=0)
+        every = fields.whole("index_topk_freq")
+        full = [max(i - first + 1, 0) % every == 0 for i in range(n)]
     layers = [latent_layer(rank, rope, index * own) for own in full]
     label = "MLA + DSA" if index else "MLA"
     qk = fields.whole("qk_nope_head_dim") + rope
@@ -466,11 +483,6 @@ _HEADS_ALIKE = [
     "apertus",
     "hunyuan_v1_dense",
     "qwen3_vl_text",
-    "gpt2",
-    "gpt_neox",
-    "gptj",
-    "opt",
-    "gpt_neo",
 ]
 _OWN_NUMBERS = {  # key/value heads and head width of the class, where the file names none
     "glm": (2, 128),
@@ -501,6 +513,8 @@ _WINDOWED = {
     "gemma3_text": partial(
         _grouped, windows=partial(_by_type, every=6, default=4096), n_kv_heads=4, head_dim=256
     ),
+    "ministral": partial(_grouped, windows=_typed_or_everywhere, n_kv_heads=8),
+    "exaone4": partial(_grouped, windows=partial(_by_type, every=4, default=4096)),
     "cohere2": partial(_grouped, windows=partial(_by_type, every=4, default=4096)),
     "olmo3": partial(_grouped, windows=partial(_by_type, every=4, default=4096)),
     "gpt_oss": partial(
@@ -531,6 +545,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(_LATENTS, _latent),
     "deepseek_v4": _deepseek_v4,
     "falcon": _falcon,
+    **dict.fromkeys(("gpt2", "gpt_neox", "gptj", "opt"), _heads_alike),
     "gemma4_text": _gemma4,
     "kimi_k3": partial(_kimi_linear, spare_taps=1),
     "kimi_linear": _kimi_linear,
