@@ -101,7 +101,10 @@ TINY = {
         ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "axk1"], MLA
     ),
     **dict.fromkeys(["deepseek_v32", "glm_moe_dsa", "axk2"], DSA),
-    **dict.fromkeys(["gptj", "gpt2"], {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64}),
+    **dict.fromkeys(
+        ["gptj", "gpt2"],
+        {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64, "rotary_dim": 4},
+    ),
     **dict.fromkeys(["exaone4", "bitnet"], SMALL),
     "ministral": WIDE,
     "phimoe": {**SMALL, **EXPERTS},
