@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 
 import pytest
 import torch
@@ -25,8 +26,11 @@ from mla_viz.published.layers import (
     latent_layer,
     mechanism_layer,
 )
+from mla_viz.shipped import shipped
 from tests.test_cli import refusal
 from tests.test_cost import gqa_geometries, mla_geometries
+
+CATALOG = tomllib.loads(shipped("models.toml").read_text(encoding="utf-8"))["model"]
 
 
 def made(*layers, heads=16, qk=192, v=128):
@@ -162,6 +166,12 @@ def test_the_catalog_and_its_layers_agree(name):
     m = memory(name)
     assert m.elems_per_token == MODELS[name].cache_elems
     assert m.source == MODELS[name].source
+
+
+@pytest.mark.parametrize("row", CATALOG, ids=lambda row: row["name"])
+def test_every_row_of_the_catalog_grows_by_the_elements_that_its_source_implies(row):
+    m = memory(row["name"])
+    assert (m.elems_per_token, m.source) == (row["elems_per_token"], row["source"])
 
 
 @given(

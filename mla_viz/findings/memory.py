@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from mla_viz.config import check_int, told
-from mla_viz.published.catalog import MODELS, cached_model
+from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.config_json import read_config
 from mla_viz.published.layers import (
     LATENT,
@@ -151,8 +151,8 @@ def find_model(model: str | dict[str, Any] | CachedModel) -> CachedModel:
         return model
     if isinstance(model, dict) or (isinstance(model, str) and model.lstrip().startswith("{")):
         return read_config(model)
-    if not isinstance(model, str) or model not in MODELS:
-        wanted = ", ".join(MODELS)
+    if not isinstance(model, str) or model not in model_names():
+        wanted = ", ".join(model_names())
         raise ValueError(f"model: expected a config.json or one of {wanted}; got {told(model)}")
     return cached_model(model)
 
