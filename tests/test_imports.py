@@ -224,6 +224,15 @@ def test_a_known_layout_without_its_fields_is_refused(kind):
         read_config({**SMALL, "model_type": kind})
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("minimax_m3", "sparse_attention_config"), ("kimi_linear", "linear_attn_config")],
+)
+def test_what_should_be_an_object_and_is_none_is_refused(kind, field):
+    with pytest.raises(ValueError, match=f"{field}: expected an object"):
+        read_config({**MLA, "model_type": kind, field: [1]})
+
+
 def test_heads_of_each_layer_are_read_from_block_configs():
     blocks = [
         {"attention": {"n_heads_in_group": 2}},

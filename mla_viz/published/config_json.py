@@ -10,7 +10,7 @@ values of 8 x 128; kv_lora_rank 512 beside qk_rope_head_dim 64 are a latent of 5
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,6 +94,13 @@ class Fields:
         """A field as it stands there."""
         value = self.record.get(name)
         return default if value is None else value
+
+    def nested(self, name: str) -> "Fields":
+        """The fields of an object among them; of none where it is missing."""
+        value = self.get(name, {})
+        if not isinstance(value, dict):
+            _refuse(f" {name}", "an object", told(value))
+        return Fields(value)
 
     def whole(self, *names: str, default: int | None = None, low: int = 1) -> int:
         """A whole number under the first of the names that is there."""
@@ -180,8 +187,9 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
             " model_type", "one whose layout is known", f"{told(kind)}, which this does not read"
         )
     if record.get("block_configs") is not None:
-        return _blocks(Fields(record))
-    return (own or READERS[kind])(Fields(record))
+        own = _blocks
+    model = (own or READERS[kind])(Fields(record))
+    return replace(model, label=outer) if isinstance(outer, str) else model
 
 
 def _everywhere(fields: Fields) -> list[int | None]:
@@ -325,7 +333,7 @@ def _step(fields: Fields) -> CachedModel:
 def _minimax_m3(fields: Fields) -> CachedModel:
     """GQA whose sparse layers keep an indexer's key beside keys and values."""
     kv, width, n = fields.n_kv_heads(4), fields.head_dim(128), fields.n_layers
-    sparse = Fields(fields.get("sparse_attention_config", {}))
+    sparse = fields.nested("sparse_attention_config")
     on = [False] * n
     if fields.get("layer_types") is not None:
         on = [name != "full_attention" for name in fields.kinds("layer_types", n)]
@@ -370,10 +378,7 @@ def _kimi_linear(fields: Fields, spare_taps: int = 0) -> CachedModel:
     transformers keeps as many inputs as its convolution is long; those who serve Kimi-K3 keep one
     fewer, since the newest comes with the token: 6,512,640 bytes a layer.
     """
-    linear = fields.get("linear_attn_config")
-    if not isinstance(linear, dict):
-        _refuse(" linear_attn_config", "an object", told(linear))
-    own = Fields(linear)
+    own = fields.nested("linear_attn_config")
     whole = own.get("full_attn_layers")
     if not isinstance(whole, list):
         _refuse(" full_attn_layers", "a list of layers", told(whole))
