@@ -16,6 +16,7 @@ _HOMES = {
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
     "load_run": "mla_viz.run.saved",
+    "memory": "mla_viz.findings.memory",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

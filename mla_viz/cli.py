@@ -16,7 +16,10 @@ from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
+from mla_viz.findings.memory import Memory, memory
 from mla_viz.findings.prompts import CHANCE
+from mla_viz.published.config_json import open_config
+from mla_viz.published.layers import CACHE_DTYPES
 from mla_viz.run.compare import REPEATS, compare
 from mla_viz.run.costs import Costs
 from mla_viz.run.decode import decode
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="popular claims, recomputed")
     claims.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
+    _memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
     return parser
 
 
@@ -91,6 +95,17 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache-dtype", help="int8, fp8, int4; with _all the RoPE key too")
+    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+
+
+def _memory_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of each sequence")
+    parser.add_argument("--batch", type=int, default=1, help="sequences")
+    parser.add_argument("--cache-dtype", default="bfloat16", help=", ".join(CACHE_DTYPES))
+    parser.add_argument("--tp", type=int, default=1, help="ranks of tensor parallelism")
+    parser.add_argument("--page", type=int, default=1, help="tokens of a page")
+    parser.add_argument("--mtp-layers", type=int, default=0, help="of multi-token prediction")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
@@ -262,11 +277,44 @@ def _claims(args: dict[str, Any]) -> None:
         print(f"{claim.verdict:22s} {claim.claim}\n{'':22s} {claim.say_instead}")
 
 
+def _memory(args: dict[str, Any]) -> None:
+    as_json, model = args.pop("json"), args.pop("model")
+    found = memory(open_config(model) if model.endswith(".json") else model, **args)
+    if as_json:
+        print(json.dumps(found.record(), allow_nan=False))
+    else:
+        _print_memory(found)
+
+
+def _print_memory(m: Memory) -> None:
+    print(
+        f"{m.model}, {m.attention}: {m.total_bytes:,} bytes for {m.batch:,} x {m.context:,} tokens"
+    )
+    print(f"a further token adds {m.elems_per_token:,} values, {m.bytes_per_token:,} bytes")
+    print(f"fixed, a sequence: {m.fixed_bytes:,} bytes; in windows: {m.window_bytes:,} bytes")
+    for f in m.factors:
+        print(
+            f"{f.part:18s} {f.layers} layers x {f.sequences:,} sequences x {f.rows:,} rows x"
+            f" {f.row_bytes:,} bytes ({f.vectors} x {f.width} values) = {f.bytes:,} bytes"
+        )
+    for name, beside in m.baselines.items():
+        times = "-" if beside.ratio is None else f"{beside.ratio:.4g}x"
+        print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
+    if m.tp > 1:
+        print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
+
+
 def _progress(done: int, total: int) -> None:
     print(f"\rstory {done} of {total}", end="\n" if done == total else "", file=sys.stderr)
 
 
-_COMMANDS = {"decode": _decode, "evaluate": _evaluate, "quality": _quality, "claims": _claims}
+_COMMANDS = {
+    "decode": _decode,
+    "evaluate": _evaluate,
+    "quality": _quality,
+    "claims": _claims,
+    "memory": _memory,
+}
 
 
 def main(argv: list[str] | None = None) -> None:

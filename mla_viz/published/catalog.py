@@ -1,10 +1,15 @@
 """Published models and figures, each with its source. Knows neither arrays nor screens."""
 
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
 
 from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry
 from mla_viz.cost import cache_elems
 from mla_viz.mechanisms.table import mechanism_of
+from mla_viz.published.config_json import read_config
+from mla_viz.published.layers import CachedModel, grouped_label, mechanism_layer
+from mla_viz.shipped import intact, shipped
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class PublishedModel:
     n_layers: int
     attention: AttentionGeometry
     source: str
+    compared_with: str | None = None
 
     @property
     def cache_elems(self) -> int:
@@ -76,6 +82,7 @@ MODELS = {
         60,
         MLAGeometry(5120, 128, q_lora_rank=1536, **_HEADS),
         f"{CONFIGS}/config_236B.json",
+        compared_with="DeepSeek-67B",
     ),
     "DeepSeek-V2-Lite": PublishedModel(
         "DeepSeek-V2-Lite", 27, MLAGeometry(2048, 16, **_HEADS), f"{CONFIGS}/config_16B.json"
@@ -107,3 +114,40 @@ MODELS = {
 }
 LLAMA_3_1_WINDOWED_LAYERS = 0  # config.json of meta-llama/Meta-Llama-3.1-8B names no window
 V2_THROUGHPUT_RATIO = 5.76  # V2 paper, abstract and Figure 1b: maximum generation throughput
+
+
+@cache
+def imported_models() -> dict[str, CachedModel]:
+    """The geometries of data/models.toml, read as a config.json is."""
+    rows = tomllib.loads(intact(shipped("models.toml")).read_text(encoding="utf-8"))["model"]
+    return {
+        row["name"]: replace(read_config(row["config"]), label=row["name"], source=row["source"])
+        for row in rows
+    }
+
+
+def model_names() -> list[str]:
+    """Every model whose cache is known by its name."""
+    return [*MODELS, *imported_models()]
+
+
+def cached_model(name: str) -> CachedModel:
+    """A published model as the list of what its layers keep; see `model_names`."""
+    if name not in MODELS:
+        return imported_models()[name]
+    row = MODELS[name]
+    g = row.attention
+    if isinstance(g, MLAGeometry):
+        attention, widths = "MLA", (g.qk_head_dim, g.v_head_dim)
+    else:
+        attention, widths = grouped_label(g.n_heads, g.n_kv_heads), (g.head_dim, g.head_dim)
+    return CachedModel(
+        row.label,
+        attention,
+        (mechanism_layer(mechanism_of(g), g),) * row.n_layers,
+        g.n_heads,
+        *widths,
+        g.d_model,
+        row.source,
+        row.compared_with,
+    )

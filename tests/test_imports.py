@@ -1,0 +1,286 @@
+"""Imported configs against transformers' own caches, and against the files as published."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from mla_viz.findings.memory import memory
+from mla_viz.published.config_json import open_config, read_config
+
+CONFIGS = Path(__file__).parents[2] / "shared" / "configs"
+TOKENS = 6
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+WIDE = {**SMALL, "head_dim": 16}
+EXPERTS = {
+    "num_experts": 2,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 8,
+}
+MLA = {
+    **SMALL,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
+    "first_k_dense_replace": 4,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 8,
+}
+ROUTED = {"n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+DSA = {**MLA, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 4}
+DELTA = {
+    **WIDE,
+    **EXPERTS,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 4,
+    "shared_expert_intermediate_size": 8,
+}
+TINY = {
+    **dict.fromkeys(
+        [
+            "llama",
+            "mistral",
+            "qwen2",
+            "phi3",
+            "olmo",
+            "olmo2",
+            "olmo3",
+            "starcoder2",
+            "stablelm",
+            "cohere",
+            "cohere2",
+            "granite",
+            "nemotron",
+            "arcee",
+            "apertus",
+            "phi",
+        ],
+        SMALL,
+    ),
+    **dict.fromkeys(
+        [
+            "qwen3",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "glm",
+            "glm4",
+            "seed_oss",
+            "ernie4_5",
+            "hunyuan_v1_dense",
+        ],
+        WIDE,
+    ),
+    **dict.fromkeys(["mixtral", "qwen2_moe", "olmoe", "granitemoe"], {**SMALL, **EXPERTS}),
+    **dict.fromkeys(["qwen3_moe", "gpt_oss"], {**WIDE, **EXPERTS}),
+    "llama4_text": {**WIDE, **EXPERTS, "intermediate_size_mlp": 32, "attention_chunk_size": 32},
+    "gpt_neox": {name: x for name, x in SMALL.items() if name != "num_key_value_heads"},
+    "falcon": {**SMALL, "multi_query": True},
+    **dict.fromkeys(
+        ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "axk1"], MLA
+    ),
+    **dict.fromkeys(["deepseek_v32", "glm_moe_dsa", "axk2"], DSA),
+    **dict.fromkeys(
+        ["gptj", "gpt2"],
+        {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64, "rotary_dim": 4},
+    ),
+    **dict.fromkeys(["exaone4", "bitnet"], SMALL),
+    "ministral": WIDE,
+    "phimoe": {**SMALL, **EXPERTS},
+    "minimax_m2": {**WIDE, **EXPERTS},
+    "glm4_moe": {**WIDE, **ROUTED, "first_k_dense_replace": 4},
+    "ernie4_5_moe": {
+        **SMALL,
+        "moe_num_experts": 2,
+        "moe_k": 1,
+        "moe_intermediate_size": 8,
+    },
+    "opt": {**SMALL, "ffn_dim": 32, "word_embed_proj_dim": 32},
+    "gemma4_text": {
+        **WIDE,
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "hidden_size_per_layer_input": 0,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    },
+    "kimi_linear": {
+        **MLA,
+        "num_experts": 4,
+        "num_experts_per_token": 1,
+        "linear_attn_config": {
+            "full_attn_layers": [4],
+            "kda_layers": [1, 2, 3],
+            "num_heads": 4,
+            "head_dim": 8,
+        },
+    },
+    "nemotron_h": {
+        **WIDE,
+        "hybrid_override_pattern": "M*-M",
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 4,
+        "ssm_state_size": 8,
+        "n_groups": 2,
+    },
+    **dict.fromkeys(["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"], DELTA),
+}
+
+PUBLISHED = {  # elements a further token adds, bytes of states a sequence, in windows at 100,000
+    "MiniMaxAI--MiniMax-M3": (68_736, 0, 0),  # 60 x 1,024, and 57 indexer keys of 128
+    "Qwen--Qwen3-0.6B": (57_344, 0, 0),
+    "Qwen--Qwen3-30B-A3B": (49_152, 0, 0),
+    "Qwen--Qwen3-VL-8B-Instruct": (73_728, 0, 0),
+    "Qwen--Qwen3.5-35B-A3B": (10_240, 30 * (32 * 128 * 128 * 4 + 8192 * 4 * 2), 0),
+    "XiaomiMiMo--MiMo-V2-Flash": (9 * 4 * 320, 0, 39 * 8 * 320 * 128 * 2),
+    "deepseek-ai--DeepSeek-V3.2": (35_136 + 61 * 128, 0, 0),
+    "deepseek-ai--DeepSeek-V3": (35_136, 0, 0),
+    "deepseek-ai--DeepSeek-V4-Pro": (3_964 + 960, 0, 61 * 128 * 512 * 2),
+    "google--gemma-4-26B-A4B": (5 * 2 * 2 * 512, 0, 25 * 2 * 8 * 256 * 1024 * 2),
+    "meta-llama--Llama-4-Scout-17B-16E-Instruct": (12 * 2048, 0, 36 * 2048 * 8192 * 2),
+    "meta-llama--Meta-Llama-3.1-8B": (65_536, 0, 0),
+    "mistralai--Mixtral-8x7B-v0.1": (65_536, 0, 0),
+    "moonshotai--Kimi-K2-Instruct": (35_136, 0, 0),
+    "moonshotai--Kimi-K3": (13_824, 69 * 6_512_640, 0),
+    "nvidia--Nemotron-H-56B-Base-8K": (
+        10 * 2048,
+        54 * (256 * 64 * 256 * 4 + (16_384 + 2 * 8 * 256) * 4 * 2),
+        0,
+    ),
+    "openai--gpt-oss-120b": (18 * 1024, 0, 18 * 1024 * 128 * 2),
+    "stepfun-ai--Step-3.7-Flash": (12 * 2048, 0, 33 * 2048 * 512 * 2),
+    "zai-org--GLM-5.2": (44_928 + 2_688, 0, 0),
+    "zai-org--GLM-5": (44_928 + 9_984, 0, 0),
+}
+
+
+@pytest.mark.skipif(not CONFIGS.is_dir(), reason="published configs are not beside the checkout")
+def test_every_published_file_is_read():
+    found = {}
+    for path in CONFIGS.glob("*.json"):
+        m = memory(open_config(path), 100_000)
+        found[path.stem] = (m.elems_per_token, m.fixed_bytes, m.window_bytes)
+    assert found == PUBLISHED
+
+
+REFUSED = {
+    '{"model_type": "llama", "model_type": "llama"}': "each field once",
+    "[" * 100_000: "levels of nesting",
+    "[]": "an object",
+    "{": "expected JSON",
+    '{"a": ' + "9" * 5000 + "}": "4,300 digits",
+    "{" + " " * 5_000_000 + "}": "at most 2,000,000 characters",
+    "{}": "model_type: expected",
+    '{"model_type": "mystery"}': "'mystery'",
+    '{"model_type": "llama"}': "num_",
+    '{"model_type": ["llama"]}': "model_type",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED, ids=range(len(REFUSED)))
+def test_what_is_no_config_is_refused_in_one_line(text):
+    with pytest.raises(ValueError, match=REFUSED[text]) as refused:
+        read_config(text)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+LLAMA = {"model_type": "llama", **SMALL}
+
+
+@pytest.mark.parametrize(
+    "field", ["num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+)
+@pytest.mark.parametrize("value", [-1, 0, 10**30, 1.5, "8", True, float("nan"), [], {}])
+def test_impossible_numbers_are_refused_by_the_name_of_their_field(field, value):
+    with pytest.raises(ValueError, match=f"{field}: expected a whole number"):
+        read_config({**LLAMA, field: value})
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "kimi_linear", "nemotron_h", "deepseek_v4"])
+def test_a_known_layout_without_its_fields_is_refused(kind):
+    with pytest.raises(ValueError, match=r"config\.json"):
+        read_config({**SMALL, "model_type": kind})
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("minimax_m3", "sparse_attention_config"), ("kimi_linear", "linear_attn_config")],
+)
+def test_what_should_be_an_object_and_is_none_is_refused(kind, field):
+    with pytest.raises(ValueError, match=f"{field}: expected an object"):
+        read_config({**MLA, "model_type": kind, field: [1]})
+
+
+def test_heads_of_each_layer_are_read_from_block_configs():
+    blocks = [
+        {"attention": {"n_heads_in_group": 2}},
+        {"attention": {"no_op": True, "n_heads_in_group": None}},
+        {"attention": {"n_heads_in_group": 4}},
+        {"attention": {"replace_with_linear": True}},
+    ]
+    model = read_config({**SMALL, "model_type": "nemotron-nas", "block_configs": blocks})
+    assert [sum(part.elems(1) for part in layer) for layer in model.layers] == [32, 0, 16, 0]
+
+
+def test_indexers_every_so_often_are_those_that_indexer_types_lists():
+    dsa = {"model_type": "glm_moe_dsa", **DSA, "num_hidden_layers": 11}
+    spaced = read_config({**dsa, "index_topk_freq": 4, "index_skip_topk_offset": 3})
+    owners = [i for i, layer in enumerate(spaced.layers) if layer[-1].part == "indexer key"]
+    assert owners == [0, 1, 2, 6, 10]  # as GLM-5.2 lists them
+
+
+def test_a_window_that_is_switched_off_is_none():
+    off = {"model_type": "qwen2", **SMALL, "sliding_window": 4, "use_sliding_window": False}
+    assert all(part.grows for part in read_config(off).kept)
+    on = {**off, "use_sliding_window": True, "max_window_layers": 3}
+    assert [part.window for part in read_config(on).kept] == [None] * 6 + [4, 4]
+
+
+def tensors(thing, seen):
+    """Every tensor that a cache holds, each once, wherever its layers keep it."""
+    if isinstance(thing, torch.Tensor):
+        if thing.is_floating_point() and thing.numel():
+            seen.setdefault(thing.data_ptr(), thing)
+    elif isinstance(thing, dict):
+        for each in thing.values():
+            tensors(each, seen)
+    elif isinstance(thing, list | tuple):
+        for each in thing:
+            tensors(each, seen)
+    return seen
+
+
+@pytest.mark.parametrize("kind", TINY)
+@torch.no_grad()
+def test_elements_equal_those_of_transformers_own_cache(kind):
+    config = AutoConfig.for_model(kind, **TINY[kind])
+    model = AutoModelForCausalLM.from_config(config).eval()
+    cache = model(torch.arange(3, 3 + TOKENS)[None], use_cache=True).past_key_values
+    held = {}
+    for layer in cache.layers:
+        tensors(vars(layer), held)
+    record = {"model_type": kind, **TINY[kind]}
+    ours = sum(part.elems(TOKENS) for part in read_config(record).kept)
+    assert ours == sum(tensor.numel() for tensor in held.values())
