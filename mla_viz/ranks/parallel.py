@@ -22,7 +22,6 @@ from torch.distributed.elastic.multiprocessing import (
     DefaultLogsSpecs,
     PContext,
     RunProcsResult,
-    Std,
     start_processes,
 )
 
@@ -132,7 +131,7 @@ def _decode_by_ranks(jobs: Sequence[ParallelSettings], backend: str) -> list[lis
         (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
         context = _started(folder, len(ranks))
         try:
-            _check(context.wait(period=POLL_SECONDS))
+            _check(context.wait(period=POLL_SECONDS), folder)
         finally:
             context.close(signal.SIGKILL)
         results = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in ranks]
@@ -150,7 +149,7 @@ def _started(folder: Path, ranks: int) -> PContext:
             sys.executable,
             {rank: (*module, str(rank), str(os.getpid())) for rank in range(ranks)},
             {rank: _environment() for rank in range(ranks)},
-            DefaultLogsSpecs(str(folder / "logs"), redirects=Std.ALL),
+            DefaultLogsSpecs(str(folder / "launcher")),
         ).result()
 
 
@@ -162,7 +161,7 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | network
 
 
-def _check(result: RunProcsResult) -> None:
+def _check(result: RunProcsResult, folder: Path) -> None:
     """Name the rank that ended first; the launcher has ended the others, by SIGTERM."""
     if not result.is_failed():
         return
@@ -170,9 +169,9 @@ def _check(result: RunProcsResult) -> None:
     if lost.exitcode < 0:
         why = f"was ended by {lost.signal_name()}"
     else:
-        said = Path(result.stderrs[lost.local_rank]).read_text("utf-8", "replace").split("\n")
+        said = (folder / f"{lost.local_rank}.log").read_text("utf-8", "replace").split("\n")
         why = f"failed: {next((line for line in reversed(said) if line), 'it said nothing')}"
-    raise RankLost(f"rank {lost.local_rank} of {len(result.stderrs)} {why}; all ranks have ended")
+    raise RankLost(f"rank {lost.local_rank} {why}; the others were ended too")
 
 
 def _compared(
