@@ -9,6 +9,9 @@ from importlib import import_module
 
 _HOMES = {
     "Costs": "mla_viz.run.costs",
+    "ParallelRun": "mla_viz.ranks.parallel",
+    "ParallelSettings": "mla_viz.ranks.settings",
+    "RankLost": "mla_viz.ranks.parallel",
     "Run": "mla_viz.run.trace",
     "Score": "mla_viz.findings.scores",
     "Settings": "mla_viz.run.settings",
@@ -17,6 +20,7 @@ _HOMES = {
     "evaluate": "mla_viz.findings.evaluate",
     "load_run": "mla_viz.run.saved",
     "memory": "mla_viz.findings.memory",
+    "parallel": "mla_viz.ranks.parallel",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

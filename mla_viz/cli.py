@@ -20,13 +20,15 @@ from mla_viz.findings.memory import Memory, memory
 from mla_viz.findings.prompts import CHANCE
 from mla_viz.published.config_json import open_config
 from mla_viz.published.layers import CACHE_DTYPES
+from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
+from mla_viz.ranks.settings import ParallelSettings
 from mla_viz.run.compare import REPEATS, compare
 from mla_viz.run.costs import Costs
 from mla_viz.run.decode import decode
 from mla_viz.run.inside import Inside
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, Run, Side
-from mla_viz.words import gap_text, loss_text
+from mla_viz.words import count_text, gap_text, loss_text
 
 LONGEST = 800  # characters of a message
 
@@ -43,8 +45,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _refuse(message: object) -> NoReturn:
+    _leave(message, 2)
+
+
+def _leave(message: object, status: int) -> NoReturn:
     print(f"mla_viz: {shorten(str(message), LONGEST, placeholder=' ...')}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,17 +65,25 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
     _memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
+    ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
+    _field_arguments(ranks, ParallelSettings, "the mechanism's own")
+    ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     return parser
+
+
+def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str) -> None:
+    """An option for every field but the prompt; `unset` is said of those that are None."""
+    for field in fields(settings):
+        if field.name != "prompt":
+            kind = get_args(field.type)[0] if get_args(field.type) else field.type
+            flag = f"--{field.name.replace('_', '-')}"
+            start = unset if field.default is None else f"{field.default!r}"
+            parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
 
 
 def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", type=_utf8)
-    for field in fields(Settings):
-        if field.name != "prompt":
-            kind = get_args(field.type)[0] if get_args(field.type) else field.type
-            flag = f"--{field.name.replace('_', '-')}"
-            start = "the source's own" if field.default is None else f"{field.default!r}"
-            parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
+    _field_arguments(parser, Settings, "the source's own")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     parser.add_argument("--compare", action="store_true", help="what every mechanism costs, too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the player as one file")
@@ -294,14 +308,42 @@ def _print_memory(m: Memory) -> None:
     print(f"fixed, a sequence: {m.fixed_bytes:,} bytes; in windows: {m.window_bytes:,} bytes")
     for f in m.factors:
         print(
-            f"{f.part:18s} {f.layers} layers x {f.sequences:,} sequences x {f.rows:,} rows x"
-            f" {f.row_bytes:,} bytes ({f.vectors} x {f.width} values) = {f.bytes:,} bytes"
+            f"{f.part:18s} {count_text(f.layers, 'layer')} x {count_text(f.sequences, 'sequence')}"
+            f" x {f.rows:,} rows x {f.row_bytes:,} bytes ({f.vectors} x {f.width} values)"
+            f" = {f.bytes:,} bytes"
         )
     for name, beside in m.baselines.items():
         times = "-" if beside.ratio is None else f"{beside.ratio:.4g}x"
         print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
     if m.tp > 1:
         print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
+
+
+def _parallel(args: dict[str, Any]) -> None:
+    as_json = args.pop("json")
+    try:
+        run = parallel(**args)
+    except RankLost as error:
+        _leave(error, 1)
+    print(json.dumps(asdict(run), allow_nan=False)) if as_json else _print_parallel(run)
+
+
+def _print_parallel(run: ParallelRun) -> None:
+    print(
+        f"{run.mechanism}, {run.strategy}, {count_text(run.ranks, 'rank')} ({run.backend}):"
+        f" {count_text(run.tokens, 'token')} of {count_text(run.batch, 'sequence')}"
+    )
+    gap = gap_text(run.max_abs_diff)
+    print(f"largest difference to one process: {gap} ({run.dtype})")
+    for rank, sizes in enumerate(
+        zip(run.cache_bytes_per_rank, run.cache_bytes_formula, strict=True)
+    ):
+        print("rank {}: {:,} bytes cached, {:,} by the formula".format(rank, *sizes))
+    print(f"one process: {run.cache_bytes_one_process:,} bytes cached")
+    print(
+        f"{run.comm_bytes_per_token:,.0f} bytes handed to collectives for a token, by each rank;"
+        f" {run.comm_bytes_formula:,} by the formula"
+    )
 
 
 def _progress(done: int, total: int) -> None:
@@ -314,6 +356,7 @@ _COMMANDS = {
     "quality": _quality,
     "claims": _claims,
     "memory": _memory,
+    "parallel": _parallel,
 }
 
 

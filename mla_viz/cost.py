@@ -1,7 +1,7 @@
 """Closed forms of one attention layer decoding one token: elements cached, FLOPs, bytes moved.
 
-What a mechanism caches and computes stands in `mechanisms`; here it is summed up, compared and
-solved for. Knows no arrays.
+What a mechanism caches and computes stands in `mechanisms`; here it is summed up, compared, solved
+for, and divided among several GPUs. Knows no arrays.
 """
 
 from dataclasses import dataclass, replace
@@ -207,3 +207,78 @@ def operations(
     """
     lines = MECHANISMS[mechanism].ledger(geometry, seq_len)
     return [replace(line, elem_bytes=elem_bytes) for line in lines]
+
+
+STRATEGIES = ("tp", "dp", "cp")  # heads, sequences, or cached tokens are divided among the ranks
+
+
+def tp_geometry(geometry: AttentionGeometry, ranks: int) -> AttentionGeometry:
+    """What one rank runs under tensor parallelism: its heads, and what they need of the cache.
+
+    Key/value heads are divided until each rank has one, then copied; a latent belongs to all heads
+    and is copied on every rank. At 8 ranks: GQA with 8 key/value heads of 128 caches 256 elements
+    a token and layer, DeepSeek-V3 its whole 576.
+
+    Raises:
+        ValueError: heads or key/value heads cannot be divided evenly.
+    """
+    heads = geometry.n_heads
+    if heads % ranks:
+        raise ValueError(f"ranks: expected a divisor of the {heads} heads under tp, got {ranks}")
+    if not isinstance(geometry, GQAGeometry):
+        return replace(geometry, n_heads=heads // ranks)
+    kv = geometry.n_kv_heads
+    if kv % ranks and ranks % kv:
+        raise ValueError(
+            f"ranks: expected a divisor or a multiple of the {kv} key/value heads under tp,"
+            f" got {ranks}"
+        )
+    return replace(geometry, n_heads=heads // ranks, n_kv_heads=max(1, kv // ranks))
+
+
+def even_shares(total: int, ranks: int) -> list[int]:
+    """A number divided among ranks, the first ones taking what is left: 7 among 3 is [3, 2, 2]."""
+    return [total // ranks + (rank < total % ranks) for rank in range(ranks)]
+
+
+def rank_cache_elems(
+    mechanism: str,
+    geometry: AttentionGeometry,
+    strategy: str,
+    ranks: int,
+    tokens: int,
+    batch: int = 1,
+) -> list[int]:
+    """Elements that each rank caches in one layer for `batch` sequences of `tokens` tokens.
+
+    Raises:
+        ValueError: tp cannot divide the heads.
+    """
+    if strategy == "tp":
+        return [batch * tokens * cache_elems(mechanism, tp_geometry(geometry, ranks))] * ranks
+    elems = cache_elems(mechanism, geometry)
+    if strategy == "dp":
+        return [own * tokens * elems for own in even_shares(batch, ranks)]
+    return [batch * own * elems for own in even_shares(tokens, ranks)]
+
+
+def comm_bytes(
+    mechanism: str, geometry: AttentionGeometry, strategy: str, ranks: int, elem_bytes: int
+) -> int:
+    """Bytes that each rank hands to collectives for one decoded token in one layer.
+
+    tp: its part of the output, d_model elements, to an all-reduce. cp: what each head mixed of the
+    rank's tokens and one log-sum-exp, n_heads (width + 1) elements of at least float32, to an
+    all-gather. dp, or one rank alone: none. A ring then moves 2 (ranks - 1) / ranks times an
+    all-reduce's bytes over each link, and (ranks - 1) times an all-gather's.
+
+    DeepSeek-V3 in bfloat16: tp 14,336, cp 128 (512 + 1) 4 = 262,656.
+    """
+    if strategy == "dp" or ranks == 1:
+        return 0
+    if strategy == "tp":
+        return geometry.d_model * elem_bytes
+    width = geometry.head_dim if isinstance(geometry, GQAGeometry) else geometry.v_head_dim
+    if mechanism in ("mla_absorbed", "mla_merged"):
+        width = geometry.kv_lora_rank
+    return geometry.n_heads * (width + 1) * max(4, elem_bytes)

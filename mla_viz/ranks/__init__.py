@@ -1,0 +1,1 @@
+"""One attention layer decoded by several processes, with torch.distributed between them."""
