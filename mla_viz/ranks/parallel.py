@@ -169,11 +169,8 @@ def _check(result: RunProcsResult, folder: Path) -> None:
     if lost.exitcode < 0:
         why = f"was ended by {lost.signal_name()}"
     else:
-        said = (
-            (folder / f"{lost.local_rank}.log")
-            .read_text(encoding="utf-8", errors="replace")
-            .split("\n")
-        )
+        log = folder / f"{lost.local_rank}.log"
+        said = log.read_text(encoding="utf-8", errors="replace").split("\n")
         why = f"failed: {next((line for line in reversed(said) if line), 'it said nothing')}"
     raise RankLost(f"rank {lost.local_rank} {why}; the others were ended too")
 
