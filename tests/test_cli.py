@@ -151,7 +151,7 @@ def asked(monkeypatch):
         if arguments["on_story"]:
             arguments["on_story"](1, 2)
             arguments["on_story"](2, 2)
-        return Score(2.0725, 0.8254, 58_602, 1.4, 2.4)
+        return Score(2.0725, 0.8254, 58_602, 1.4, 2.4, 960.0)
 
     monkeypatch.setattr(cli, "decode", decoded)
     monkeypatch.setattr(cli, "evaluate", evaluated)
@@ -266,7 +266,8 @@ def test_help_that_cannot_be_written_is_an_error(monkeypatch):
 def test_evaluate_asks_for_what_its_options_say(capsys, asked):
     main(["evaluate", "--text", "a.txt"])
     out, err = capsys.readouterr()
-    assert (out, err) == ("2.0725 nats/token, 0.8254 bits/byte over 58,602 tokens\n", "")
+    said = "2.0725 nats/token, 0.8254 bits/byte over 58,602 tokens; 960 bytes cached a token"
+    assert (out, err) == (f"{said}, all layers\n", "")
     chosen = {
         "source": "mla-8",
         "heads": 3,
@@ -283,6 +284,7 @@ def test_evaluate_asks_for_what_its_options_say(capsys, asked):
         "tokens": 58_602,
         "repeated": 1.4,
         "novel": 2.4,
+        "cache_bytes_per_token": 960.0,
     }
     nothing = {"source": "trained", "dtype": "float32", "device": "auto"}
     nothing = dict.fromkeys(chosen) | nothing
