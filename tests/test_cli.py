@@ -275,8 +275,13 @@ def test_evaluate_asks_for_what_its_options_say(capsys, asked):
         "mechanism": "mla_merged",
         "dtype": "float64",
         "device": "cpu",
+        "cache_dtype": "int8",
     }
-    options = [text for name, value in chosen.items() for text in (f"--{name}", str(value))]
+    options = [
+        text
+        for name, value in chosen.items()
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
     main(["evaluate", "--text", "b.txt", *options, "--json"])
     assert json.loads(capsys.readouterr().out) == {
         "nats_per_token": 2.0725,
