@@ -11,6 +11,7 @@ from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.scores import GRID_FILE, load_grid
 from mla_viz.model.sources import MEMBERS, find_source, source_names
 from mla_viz.model.tokenizer import stories_tokenizer
+from mla_viz.published.catalog import imported_models
 from mla_viz.shipped import CHECKSUMS, DATA, checksums, intact
 from mla_viz.ui.absorption.parts import prose
 from tests.conftest import forget
@@ -22,6 +23,7 @@ LOADERS = {
     "claims.toml": judge._prose.__wrapped__,
     FAMILY_FILE: load_family.__wrapped__,
     GRID_FILE: load_grid.__wrapped__,
+    "models.toml": imported_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{
@@ -105,6 +107,7 @@ def test_a_faulty_file_of_any_kind_is_one_line_that_names_it(copied, fault):
     [
         ("claims.toml", ["claims", "--json"]),
         (FAMILY_FILE, ["quality"]),
+        ("models.toml", ["memory", "Llama-3-8B"]),
         ("stories.safetensors", ["decode", "Hi"]),
         ("family/mqa.safetensors", ["decode", "Hi", "--right", "mqa"]),
         ("family/mla-8.safetensors", ["evaluate", "--text", "no.txt", "--source", "mla-8"]),
