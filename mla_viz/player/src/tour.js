@@ -18,7 +18,7 @@ import { STOPS, tellStop } from "./stops.js";
  * @property {HTMLElement} root
  * @property {HTMLElement} card
  * @property {HTMLElement} offer
- * @property {Record<"title" | "asks" | "choices" | "because" | "back" | "next" | "answer", HTMLElement>} parts
+ * @property {Record<"toggle" | "title" | "asks" | "choices" | "because" | "back" | "next" | "answer", HTMLElement>} parts
  * @property {Ask} ask
  * @property {number | null} stop
  * @property {string} key the question that is shown: its stop, run and place
@@ -43,6 +43,7 @@ export function makeTour(root, ask) {
     card,
     offer: find(root, ".offer"),
     parts: {
+      toggle: button("toggle"),
       title: find(card, "h3"),
       asks: find(card, ".asks"),
       choices: find(card, ".choices"),
@@ -61,7 +62,7 @@ export function makeTour(root, ask) {
   const leave = () => go(tour, null);
   button("begin").addEventListener("click", begin);
   button("decline").addEventListener("click", leave);
-  button("toggle").addEventListener("click", () => (tour.stop === null ? begin() : leave()));
+  tour.parts.toggle.addEventListener("click", () => (tour.stop === null ? begin() : leave()));
   button("leave").addEventListener("click", leave);
   tour.parts.back.addEventListener("click", () => go(tour, Math.max(0, (tour.stop ?? 0) - 1)));
   tour.parts.next.addEventListener("click", () => goOn(tour));
@@ -100,11 +101,11 @@ function lastStop() {
  * @type {(tour: Tour, stop: number | null) => void}
  */
 function go(tour, stop) {
-  const toggle = find(tour.root, "[data-action=tour-toggle]");
+  const { toggle, title } = tour.parts;
   tour.offer.hidden = true;
   tour.ask.goToStop(stop);
   if (stop === null && recall("localStorage", MEMORY) === null) remember("localStorage", MEMORY, "declined");
-  (stop === null ? toggle : tour.parts.title).focus({ preventScroll: true });
+  (stop === null ? toggle : title).focus({ preventScroll: true });
 }
 
 /** @type {(tour: Tour) => void} */
@@ -124,8 +125,7 @@ function guess(tour, choice) {
 
 /** @type {(tour: Tour, state: Loaded) => void} */
 function show(tour, { run, step, layer, head, tour: stop }) {
-  const toggle = find(tour.root, "[data-action=tour-toggle]");
-  setAttribute(toggle, "aria-expanded", stop !== null);
+  setAttribute(tour.parts.toggle, "aria-expanded", stop !== null);
   tour.card.hidden = stop === null;
   const key = stop === null ? "" : [stop, run.run, step, layer, head].join("|");
   if (key === tour.key) return;
