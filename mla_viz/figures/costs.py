@@ -13,6 +13,7 @@ from mla_viz.words import Number, bytes_text, flops_text, micros_text
 
 ROW_PX = 104
 LABEL_PX = 36
+CAMERA_PX = 24  # free above the titles, which it would cover on a phone
 Text = Callable[[Number], str]
 OTHERS = "rgba(138, 147, 163, 0.45)"
 COLUMNS: dict[str, tuple[Callable[[Costs], list[Number]], Text]] = {
@@ -49,8 +50,8 @@ def costs_figure(costs: Sequence[Costs], dark: bool) -> go.Figure:
         _scale(figure, column, values)
     figure.update_xaxes(title_text="tokens", row=len(costs))
     figure.update_layout(
-        height=90 + ROW_PX * len(costs),
-        margin={"l": 0, "r": 0, "t": 24 + LABEL_PX, "b": 0},
+        height=90 + CAMERA_PX + ROW_PX * len(costs),
+        margin={"l": 0, "r": 0, "t": 24 + CAMERA_PX + LABEL_PX, "b": 0},
         showlegend=False,
         hovermode="x",
     )
