@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mla_viz.attention.cache import HeadCache, LatentCache
-from mla_viz.attention.quantised import FORMATS, QuantisedRows, find_format, keep_in
+from mla_viz.attention.quantised import CODES, QuantisedRows, keep_in
 from mla_viz.config import MLAGeometry
 from mla_viz.findings.evaluate import evaluate, score_stories
+from mla_viz.mechanisms.formats import FORMATS, find_format
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.sources import Shape, find_source
@@ -49,7 +50,7 @@ def test_rows_take_the_bytes_they_should_and_come_back_within_half_a_code(
     largest = padded.unflatten(-1, (-1, form.group)).abs().amax(-1)
     bound = largest.repeat_interleave(form.group, -1)[..., :width] * WORST[kept]
     # a float16 scale of tiny numbers has steps of its own
-    assert ((rows.filled - values).abs() <= bound + form.largest * 2**-25).all()
+    assert ((rows.filled - values).abs() <= bound + CODES[kept].largest * 2**-25).all()
 
 
 @pytest.mark.parametrize("kept", KEPT)
