@@ -16,7 +16,7 @@ from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
-from mla_viz.findings.memory import Memory, memory
+from mla_viz.findings.memory import DIVIDED, Memory, memory
 from mla_viz.findings.prompts import CHANCE
 from mla_viz.published.config_json import open_config
 from mla_viz.published.layers import CACHE_DTYPES
@@ -117,7 +117,9 @@ def _memory_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, default=4096, help="tokens of each sequence")
     parser.add_argument("--batch", type=int, default=1, help="sequences")
     parser.add_argument("--cache-dtype", default="bfloat16", help=", ".join(CACHE_DTYPES))
-    parser.add_argument("--tp", type=int, default=1, help="ranks of tensor parallelism")
+    parser.add_argument("--tp", type=int, default=1, help="ranks that share it")
+    parser.add_argument("--strategy", default="tp", help=f"how they do, {', '.join(DIVIDED)}")
+    parser.add_argument("--groups", type=int, default=8, help="heads of the GQA compared with")
     parser.add_argument("--page", type=int, default=1, help="tokens of a page")
     parser.add_argument("--mtp-layers", type=int, default=0, help="of multi-token prediction")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
@@ -317,6 +319,8 @@ def _print_memory(m: Memory) -> None:
         print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
     if m.tp > 1:
         print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
+    for words in m.caveats:
+        print(words)
 
 
 def _parallel(args: dict[str, Any]) -> None:
