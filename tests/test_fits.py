@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mla_viz.findings.alternatives import alternatives
 from mla_viz.findings.fits import SHARE, WEIGHT_BITS, fit, weight_bytes
-from mla_viz.findings.memory import DIVIDED, MHA, MQA, memory, rank_bytes
+from mla_viz.findings.memory import DIVIDED, MHA, MQA, OWN_EXPANDED, memory, rank_bytes
 from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.layers import (
     CachedModel,
@@ -179,6 +179,7 @@ def test_other_attention_of_deepseek_v3():
     elems = {name: elems_per_token(other.kept) for name, other in others.items()}
     assert elems == {
         "DeepSeek-V3": 61 * 576,
+        OWN_EXPANDED: 61 * 128 * (192 + 128),
         MHA: 61 * 2 * 128 * 128,
         "GQA-4": 61 * 2 * 4 * 128,
         MQA: 61 * 2 * 128,
