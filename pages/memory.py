@@ -4,6 +4,7 @@ import streamlit as st
 
 from mla_viz.ui.memory import sections
 from mla_viz.ui.memory.asked import asked
+from mla_viz.ui.memory.fits import what_fits
 
 asked_for = asked()
 st.title("What the cache takes", anchor=False)
@@ -19,7 +20,7 @@ if memories:
 SECTIONS = {
     "The formula": sections.formulas,
     "Against others": sections.baselines,
-    "What fits": sections.what_fits,
+    "What fits": what_fits,
     "What is given up": sections.given_up,
 }
 tabs = st.tabs(list(SECTIONS), key="part", on_change="rerun", bind="query-params")

@@ -1,5 +1,6 @@
 """What ranks hold of a cache, what fits beside weights, what is given up, and other attention."""
 
+import re
 from fractions import Fraction
 from math import prod
 
@@ -144,6 +145,13 @@ def test_kimi_k3_s_state_is_worth_16253_tokens():
     state = (Kept("state", 6_512_640 // 4, fixed=True, dtype="float32"),)
     model = made(*[state] * 69, *[latent_layer(512, 64)] * 24)
     assert "is worth 16,253 tokens" in memory(model).caveats[0]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_baseline_s_formula_comes_to_its_elements(name):
+    for beside in memory(name, groups=4).baselines.values():
+        product = re.sub("[a-z]+", "", beside.formula).replace("×", "*")
+        assert eval(product) == beside.elems_per_token  # digits and signs alone
 
 
 def test_what_is_given_up_names_its_layers():

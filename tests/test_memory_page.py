@@ -200,7 +200,7 @@ def memory_page(**query):
 
 def heading(app):
     """The big number of every card."""
-    return [text.removeprefix("### ") for text in said(app) if text.startswith("### ")]
+    return [text.removeprefix("## ") for text in said(app) if text.startswith("## ")]
 
 
 def test_the_page_shows_what_the_command_line_prints():

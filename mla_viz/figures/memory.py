@@ -3,8 +3,8 @@
 Colour is the mechanism's, as everywhere; dashes and marks tell models of one mechanism apart.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from math import ceil, log
 
@@ -218,8 +218,13 @@ def fits_figure(
     figure.update_xaxes(
         title="accelerators", type="log", tickvals=ranks, ticktext=[*map(str, ranks)]
     )
-    figure.update_yaxes(title="sequences that fit", type="log", tickformat=",", dtick=1)
+    figure.update_yaxes(title="sequences that fit", type="log", tickformat=",", dtick="D2")
     return figure.update_layout(**_layout())
+
+
+def fits_numbers(found: Mapping[str, Sequence[Fit]]) -> list[dict[str, object]]:
+    """The chart's numbers: a row a model and number of accelerators."""
+    return [{"model": name} | asdict(fit) for name, row in found.items() for fit in row]
 
 
 def formula_html(memory: Memory, largest: int, colour: str, unit: str) -> str:
