@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mla_viz.findings.alternatives import alternatives
 from mla_viz.findings.fits import SHARE, WEIGHT_BITS, fit, weight_bytes
 from mla_viz.findings.memory import DIVIDED, MHA, MQA, OWN_EXPANDED, memory, rank_bytes
+from mla_viz.published.accelerators import accelerators
 from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.layers import (
     CachedModel,
@@ -200,3 +201,23 @@ def test_other_attention_of_deepseek_v3():
     assert state.elems(10**6) == prod((192, 128, 128))
     mla = alternatives(cached_model("Llama-3-8B"))["MLA of 512 + 64"]
     assert bytes_per_token(mla.kept, "bfloat16") == 32 * 1152
+
+
+def test_accelerators_are_as_large_and_fast_as_real_ones_and_name_their_source():
+    assert "H100 SXM" in accelerators()
+    for name, machine in accelerators().items():
+        assert machine.name == name
+        assert 10**10 <= machine.memory_bytes <= 10**12
+        assert 10**11 <= machine.bytes_per_second <= 10**13
+        assert all(10**13 < flops < 10**16 for flops in machine.flops.values())
+        assert machine.source
+        bf16, fp8 = (machine.flops.get(dtype) for dtype in ("bfloat16", "fp8"))
+        assert fp8 is None or 1.9 < fp8 / bf16 < 2.1  # dense beside dense
+
+
+def test_an_h200_is_an_h100_with_more_memory():
+    h100, h200 = (accelerators()[name] for name in ("H100 SXM", "H200 SXM"))
+    assert (h100.memory_bytes, h200.memory_bytes) == (80 * 10**9, 141 * 10**9)
+    assert h100.flops == h200.flops
+    # FLOP a byte in bf16
+    assert round(h100.flops["bfloat16"] / h100.bytes_per_second) == 295
