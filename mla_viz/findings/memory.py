@@ -71,11 +71,14 @@ class Memory:
     None where layers differ. `fixed_bytes` are states of one sequence, `window_bytes` what its
     windows hold at this context. `total_bytes` is all of it for all sequences; `per_rank_bytes`
     what the fullest of `tp` ranks holds under the strategy. `caveats` are sentences: what its
-    layers give up, where it is larger than what it is compared with.
+    layers give up, where it is larger than what it is compared with. `params` are the model's
+    weights and `active_params` those at work for a token, None where they cannot be counted.
     """
 
     model: str
     attention: str
+    params: int | None
+    active_params: int | None
     context: int
     batch: int
     cache_dtype: str
@@ -145,6 +148,8 @@ def memory(
     return Memory(
         model=found.label,
         attention=found.attention,
+        params=found.params,
+        active_params=found.active_params,
         context=context,
         batch=batch,
         cache_dtype=dtype,
