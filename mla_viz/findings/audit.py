@@ -185,9 +185,9 @@ def audit(
     states = all(m.states for m in read)
     if not states:
         bill = replace(bill, layers=tuple(tuple(p for p in x if not p.fixed) for x in bill.layers))
-    expected = _line(bill, read)
-    if not all(expected.totals):
+    if not bill.bytes_per_token:
         raise ValueError(f"model: expected one whose cache grows, got {found.label}")
+    expected = _line(bill, read)
     measured = _fitted(read, expected)
     last = read[-1]
     listed = tuple(
@@ -224,7 +224,13 @@ def _measured_by(reported: str, batch: int) -> tuple[Measurement, ...]:
         replace(m, tokens=m.tokens * batch) if m.engine == MEASURED else m
         for m in read_measurements(reported)
     ]
-    return tuple(sorted(read, key=lambda m: m.tokens))
+    first, last = min(read, key=lambda m: m.tokens), max(read, key=lambda m: m.tokens)
+    if len(read) == 2 and (first.tokens == last.tokens or first.bytes >= last.bytes):
+        got = " and ".join(f"{m.bytes:,} bytes for {m.tokens:,}" for m in read)
+        raise ValueError(
+            f"reported: expected more bytes for more tokens, got {got}; leave one of them"
+        )
+    return tuple(read) if len(read) == 1 else (first, last)
 
 
 def _line(bill: Bill, read: tuple[Measurement, ...]) -> _Line:
@@ -244,11 +250,6 @@ def _fitted(read: tuple[Measurement, ...], expected: _Line) -> _Line:
     if len(read) == 1:
         slope, fixed = (totals[0] - expected.fixed) / read[0].tokens, expected.fixed
     else:
-        if read[0].tokens == read[1].tokens or totals[0] >= totals[1]:
-            raise ValueError(
-                f"reported: expected more bytes for more tokens, got {totals[0]:,} bytes for"
-                f" {read[0].tokens:,} and {totals[1]:,} for {read[1].tokens:,}; leave one of them"
-            )
         slope, fixed = _through(read, totals)
     return _Line(slope, fixed, tuple(totals), tuple(m.rounding_bytes for m in read))
 

@@ -123,7 +123,7 @@ def _amount(number: str, unit: str) -> _Amount:
     base = 1024 if "i" in unit.lower() else 1000
     size = base ** _PREFIXES["" if unit.lower() in ("b", "bytes") else unit[0].lower()]
     decimals = len(digits.partition(".")[2])
-    rounding = 0.0 if size == 1 and not decimals else size / 10**decimals / 2
+    rounding = 0.0 if size == 1 and not decimals else size / 10**decimals / 2 + 0.5
     return _Amount(round(Fraction(digits) * size), rounding)
 
 
