@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO, get_args
 
 import torch
 
+from mla_viz.findings.audit import audit
 from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
     _memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
+    _audit_arguments(commands.add_parser("audit", help="why a cache is larger than that"))
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
@@ -113,15 +115,26 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _memory_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
     parser.add_argument("--context", type=int, default=4096, help="tokens of each sequence")
-    parser.add_argument("--batch", type=int, default=1, help="sequences")
+    parser.add_argument("--mtp-layers", type=int, default=0, help="of multi-token prediction")
+    _cache_arguments(parser, "sequences")
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    said = "a line of an engine, or BYTES @ TOKENS; may be given twice"
+    parser.add_argument("--reported", action="append", default=[], help=said)
+    parser.add_argument("--log", metavar="FILE", help="such lines in a file; - is standard input")
+    _cache_arguments(parser, "sequences of BYTES @ TOKENS")
+
+
+def _cache_arguments(parser: argparse.ArgumentParser, sequences: str) -> None:
+    parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
+    parser.add_argument("--batch", type=int, default=1, help=sequences)
     parser.add_argument("--cache-dtype", default="bfloat16", help=", ".join(CACHE_DTYPES))
     parser.add_argument("--tp", type=int, default=1, help="ranks that share it")
     parser.add_argument("--strategy", default="tp", help=f"how they do, {', '.join(DIVIDED)}")
     parser.add_argument("--groups", type=int, default=8, help="heads of the GQA compared with")
     parser.add_argument("--page", type=int, default=1, help="tokens of a page")
-    parser.add_argument("--mtp-layers", type=int, default=0, help="of multi-token prediction")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
@@ -323,6 +336,20 @@ def _print_memory(m: Memory) -> None:
         print(words)
 
 
+def _audit(args: dict[str, Any]) -> None:
+    as_json, model, log = args.pop("json"), args.pop("model"), args.pop("log")
+    reported = "\n".join([*args.pop("reported"), *([_log(log)] if log else [])])
+    found = audit(open_config(model) if model.endswith(".json") else model, reported, **args)
+    print(json.dumps(found.record(), allow_nan=False) if as_json else "\n".join(found.told()))
+
+
+def _log(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8", "replace")
+    except OSError as error:
+        raise ValueError(f"--log: expected a file, got {path}: {error.strerror}") from None
+
+
 def _parallel(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     try:
@@ -360,6 +387,7 @@ _COMMANDS = {
     "quality": _quality,
     "claims": _claims,
     "memory": _memory,
+    "audit": _audit,
     "parallel": _parallel,
 }
 
