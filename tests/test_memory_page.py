@@ -23,13 +23,14 @@ from mla_viz.figures.memory import (
     memory_numbers,
     product_text,
 )
-from mla_viz.findings.fits import Fit
+from mla_viz.findings.fits import Fit, fit
 from mla_viz.findings.memory import memory
 from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.published.accelerators import accelerators
 from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.config_json import read_config
 from mla_viz.published.layers import CachedModel, Kept, grouped_layer, latent_layer
-from mla_viz.ui.memory import sections
+from mla_viz.ui.memory import fits, sections
 from mla_viz.ui.memory.asked import BASELINES, COMPARED, GQA, Asked
 from mla_viz.ui.memory.link import essence, pack_config, unpack_config
 from tests.screens import bodies, page, said, section, tables
@@ -307,3 +308,49 @@ def test_every_published_file_fits_in_a_link(path):
     packed = pack_config(essence(record))
     assert len(packed) < 500
     assert read_config(unpack_config(packed)) == read_config(record)
+
+
+def test_what_fits_is_counted_from_the_model_s_own_weights_or_from_what_is_said():
+    app = memory_page(part="What fits", models="DeepSeek-V3", **{"params_DeepSeek-V3": 671})
+    (rows,) = tables(app)
+    v3 = cached_model("DeepSeek-V3")
+    held = {
+        how: fit(v3.layers, 671 * 10**9, machine().memory_bytes, 8, 131_072, "bfloat16", 1, key)
+        for how, key in fits.DIVIDED.items()
+    }
+    for how, each in held.items():
+        shown = rows[0][f"sequences, by {how.partition(' (')[0]}"]
+        assert shown == (
+            "no room for the weights" if each.room_bytes < 0 else f"{each.sequences:,}"
+        )
+
+
+def machine():
+    return next(iter(accelerators().values()))
+
+
+def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
+    app = memory_page(
+        part="What fits",
+        models="DeepSeek-V3",
+        accelerator="H200 SXM",
+        **{"params_DeepSeek-V3": 671},
+    )
+    assert any("the latent is the larger cache" in warning.value for warning in app.warning)
+    (rows,) = tables(app)
+    by_heads, by_sequences = (
+        int(rows[0][f"sequences, by {how}"]) for how in ("heads", "sequences")
+    )
+    assert by_sequences == 8 * by_heads  # each rank holds a copy, or sequences of its own
+    app.selectbox(key="divided").set_value("sequences (data-parallel attention)").run()
+    assert not app.warning
+
+
+def test_a_model_of_unknown_size_is_asked_for():
+    unknown = CachedModel("made", "MLA", (latent_layer(512, 64),), 16, 192, 128, 64, "a test")
+    asked = Asked({"made": unknown})
+    app = section(fits.what_fits, asked, {"made": memory(unknown)})
+    assert not app.exception
+    assert not tables(app)
+    app.number_input(key="params_made").set_value(7.0).run()
+    assert tables(app)[0][0]["weights"] == "875 MB"  # 7 GB over 8
