@@ -49,15 +49,16 @@ def what_fits(asked: Asked, memories: Memories) -> None:
     st.caption(
         f"{machine.name}: {decimal_bytes_text(machine.memory_bytes)} each ({machine.source}), of"
         f" which {share_text(SHARE)} serve weights and cache, as engines leave it by default."
-        " Weights are divided evenly. Activations, graphs and what an allocator wastes are not"
-        " counted: in practice somewhat fewer fit."
+        " Weights are divided evenly; where sequences are divided, engines often copy those of"
+        " attention, which is not counted. Activations, graphs and what an allocator wastes are not"
+        " either: in practice somewhat fewer fit."
     )
 
 
 def _chosen() -> tuple[Accelerator, str, str, int]:
     first, second, third, fourth = st.columns(4)
     machines = accelerators()
-    name = first.selectbox("Accelerator", list(machines), key="accelerator", bind=_URL)
+    name = first.selectbox("Accelerator", list(machines), 1, key="accelerator", bind=_URL)
     dtype = second.selectbox("Weights in", list(WEIGHT_BITS), 1, key="weights_in", bind=_URL)
     how = third.selectbox("The cache is divided by", list(DIVIDED), key="divided", bind=_URL)
     ranks = fourth.select_slider("Accelerators", range(1, 65), 8, key="ranks", bind=_URL)
