@@ -345,7 +345,7 @@ def _audit(args: dict[str, Any]) -> None:
 
 def _log(path: str) -> str:
     try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8", "replace")
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise ValueError(f"--log: expected a file, got {path}: {error.strerror}") from None
 

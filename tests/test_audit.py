@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import mla_viz
 from mla_viz.cli import main
 from mla_viz.findings.audit import AS_EXPECTED, TOLERANCE, TOLERANCE_OF_TWO, audit
-from mla_viz.findings.engine_log import read_measurements
+from mla_viz.findings.engine_log import essence, read_measurements
 from mla_viz.findings.memory import memory
 from mla_viz.published.layers import CachedModel, Kept, grouped_layer, latent_layer
 from tests.test_cli import refusal
@@ -167,6 +167,8 @@ def test_lines_as_engines_print_them(text, engine, size, tokens, context):
     (m,) = read_measurements(text)
     assert (m.engine, m.tokens, m.context) == (engine, tokens, context)
     assert m.bytes == pytest.approx(size, abs=1)
+    assert read_measurements(essence(f"load_tensors: done\n{text}\nready")) == (m,)
+    assert "ready" not in essence(f"{text}\nready")
 
 
 def test_windows_of_llama_cpp_are_one_measurement_with_the_rest():

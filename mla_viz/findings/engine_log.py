@@ -38,6 +38,18 @@ _LLAMA_SELF = re.compile(rf"KV self size\s*=\s*({_NUMBER}) Mi?B", re.I)
 _LLAMA_BUFFER = re.compile(rf"KV buffer size =\s*({_NUMBER}) MiB")
 _LLAMA_CONTEXT = re.compile(r"\b(?:n_ctx|kv_size)\s*= (\d+)")
 _LLAMA_WINDOW = re.compile(r"creating\s+(non-)?SWA KV cache")
+_TELLING = (
+    _VLLM_BYTES,
+    _VLLM_TOKENS,
+    _VLLM_REQUESTS,
+    _VLLM_NEEDS,
+    _SGLANG,
+    _LLAMA,
+    _LLAMA_SELF,
+    _LLAMA_BUFFER,
+    _LLAMA_CONTEXT,
+    _LLAMA_WINDOW,
+)
 MEASURED = "measured"  # by no engine
 EXPECTED = (
     "lines of vLLM ('Available KV cache memory' and 'GPU KV cache size'), SGLang ('KV Cache is"
@@ -115,6 +127,17 @@ def read_measurements(text: str) -> tuple[Measurement, ...]:
                 f" {m.tokens:,} tokens; paste the lines of a start that succeeded"
             )
     return tuple(unique)
+
+
+def essence(text: str) -> str:
+    """The lines of a text that tell something: a long log in a few, for a link."""
+    lines = [
+        line
+        for line in text.splitlines()
+        if any(_PLAIN.fullmatch(part) for part in line.split(";"))
+        or any(pattern.search(line) for pattern in _TELLING)
+    ]
+    return "\n".join(lines)
 
 
 def _amount(number: str, unit: str) -> _Amount:
