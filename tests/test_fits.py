@@ -1,6 +1,8 @@
 """What ranks hold of a cache, what fits beside weights, what is given up, and other attention."""
 
+import json
 import re
+from dataclasses import asdict
 from fractions import Fraction
 from math import prod
 
@@ -8,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mla_viz
+from mla_viz.cli import main
 from mla_viz.findings.alternatives import alternatives
-from mla_viz.findings.fits import SHARE, WEIGHT_BITS, fit, weight_bytes
+from mla_viz.findings.fits import SHARE, WEIGHT_BITS, fits, weight_bytes
 from mla_viz.findings.memory import DIVIDED, MHA, MQA, OWN_EXPANDED, memory, rank_bytes
 from mla_viz.published.accelerators import accelerators
 from mla_viz.published.catalog import cached_model, model_names
@@ -22,6 +26,7 @@ from mla_viz.published.layers import (
     grouped_layer,
     latent_layer,
 )
+from tests.test_cli import refusal
 
 
 def made(*layers, heads=16, qk=192, v=128):
@@ -73,16 +78,16 @@ def test_windows_and_states_are_whole_on_every_rank_that_shares_tokens():
 
 @given(
     stacks,
-    st.integers(0, 10**7),
-    st.integers(1, 10**7),
+    st.integers(1, 10**12),
+    st.sampled_from([*accelerators()]),
     st.integers(1, 16),
-    st.integers(1, 500),
+    st.integers(1, 10**6),
     st.sampled_from(DIVIDED),
 )
-def test_what_fits_fits_and_one_more_does_not(stack, weights, memory_bytes, ranks, context, how):
+def test_what_fits_fits_and_one_more_does_not(stack, params, name, ranks, context, how):
     model = made(*(build(*arguments) for build, *arguments in stack))
-    found = fit(model.layers, weights, memory_bytes, ranks, context, "bfloat16", 1, how)
-    room = int(SHARE * memory_bytes) - -(-weights // ranks)
+    found = fits(model, name, ranks, "fp8", params, context, strategy=how)
+    room = int(SHARE * accelerators()[name].memory_bytes) - -(-params // ranks)
 
     def taken(batch):
         return rank_bytes(model.layers, context, batch, "bfloat16", 1, ranks, how)
@@ -96,11 +101,8 @@ def test_what_fits_fits_and_one_more_does_not(stack, weights, memory_bytes, rank
 
 
 def test_eight_accelerators_of_141_gb_hold_18_sequences_of_v3_by_heads_and_144_by_sequences():
-    v3, weights = cached_model("DeepSeek-V3").layers, weight_bytes(671 * 10**9, "fp8")
-    held = {
-        how: fit(v3, weights, 141 * 10**9, 8, 32_768, "bfloat16", 64, how).sequences
-        for how in ("tp", "dp")
-    }
+    counted = {"params": 671e9, "context": 32_768, "page": 64}
+    held = {how: fits("DeepSeek-V3", strategy=how, **counted).sequences for how in ("tp", "dp")}
     # 0.9 x 141 GB - 671 GB / 8 = 43.0 GB, by 2.30 GB a sequence
     assert held == {"tp": 18, "dp": 8 * 18}
 
@@ -112,12 +114,36 @@ def test_weights_in_every_dtype():
         weight_bytes(1, "fp3")
 
 
-def test_bad_fits_are_refused():
-    v3 = cached_model("DeepSeek-V3").layers
-    with pytest.raises(ValueError, match="strategy: expected one of tp"):
-        fit(v3, 0, 1, 1, 1, "bfloat16", strategy="ep")
-    with pytest.raises(ValueError, match="ranks: expected a whole number from 1"):
-        fit(v3, 0, 1, 0, 1, "bfloat16")
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"strategy": "ep"}, "strategy: expected one of tp, dp, cp, pp, got 'ep'"),
+        ({"ranks": 0}, "ranks: expected a whole number from 1"),
+        ({"accelerator": "abacus"}, "accelerator: expected one of H100 SXM"),
+        ({"weights": "fp3"}, "weight_dtype: expected one of bfloat16"),
+        ({"params": -1}, "params: expected a number from 1"),
+        ({"context": 0}, "context: expected a whole number"),
+        ({"cache_dtype": "q9"}, "cache_dtype: expected one of"),
+        ({"model": "GPT-9"}, "expected a config.json or one of"),
+        ({"params": None}, "params: expected a number, since those of made cannot be counted"),
+    ],
+)
+def test_bad_fits_are_refused(what, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        fits(**{"model": made(latent_layer(8, 8)), "params": 9} | what)
+
+
+def test_command_line_and_python_fit_the_same(capsys):
+    line = (
+        "fits DeepSeek-V3 --params 671e9 --context 32768 --page 64 --strategy dp --ranks 16 --json"
+    )
+    main(line.split())
+    printed = json.loads(capsys.readouterr().out)
+    counted = {"params": 671e9, "context": 32_768, "page": 64, "strategy": "dp", "ranks": 16}
+    assert printed == asdict(mla_viz.fits("DeepSeek-V3", **counted))
+    assert "accelerator: expected one of" in refusal(
+        ["fits", "DeepSeek-V3", "--accelerator", "abacus"], capsys
+    )
 
 
 @given(st.integers(1, 700), st.integers(0, 64), st.integers(2, 32), st.integers(1, 32), st.data())

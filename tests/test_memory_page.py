@@ -23,15 +23,15 @@ from mla_viz.figures.memory import (
     memory_numbers,
     product_text,
 )
-from mla_viz.findings.fits import Fit, fit
+from mla_viz.findings.fits import Fit, fits
 from mla_viz.findings.memory import memory
 from mla_viz.mechanisms.table import MECHANISMS
-from mla_viz.published.accelerators import accelerators
 from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.config_json import read_config
 from mla_viz.published.layers import CachedModel, Kept, grouped_layer, latent_layer
-from mla_viz.ui.memory import fits, sections
+from mla_viz.ui.memory import sections
 from mla_viz.ui.memory.asked import BASELINES, COMPARED, GQA, Asked
+from mla_viz.ui.memory.fits import DIVIDED, what_fits
 from mla_viz.ui.memory.link import essence, pack_config, unpack_config
 from tests.screens import bodies, page, said, section, tables
 from tests.test_imports import CONFIGS
@@ -313,20 +313,15 @@ def test_every_published_file_fits_in_a_link(path):
 def test_what_fits_is_counted_from_the_model_s_own_weights_or_from_what_is_said():
     app = memory_page(part="What fits", models="DeepSeek-V3", **{"params_DeepSeek-V3": 671})
     (rows,) = tables(app)
-    v3 = cached_model("DeepSeek-V3")
     held = {
-        how: fit(v3.layers, 671 * 10**9, machine().memory_bytes, 8, 131_072, "bfloat16", 1, key)
-        for how, key in fits.DIVIDED.items()
+        how: fits("DeepSeek-V3", params=671e9, context=131_072, strategy=key)
+        for how, key in DIVIDED.items()
     }
     for how, each in held.items():
         shown = rows[0][f"sequences, by {how.partition(' (')[0]}"]
         assert shown == (
             "no room for the weights" if each.room_bytes < 0 else f"{each.sequences:,}"
         )
-
-
-def machine():
-    return accelerators()["H200 SXM"]
 
 
 def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
@@ -349,7 +344,7 @@ def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
 def test_a_model_of_unknown_size_is_asked_for():
     unknown = CachedModel("made", "MLA", (latent_layer(512, 64),), 16, 192, 128, 64, "a test")
     asked = Asked({"made": unknown})
-    app = section(fits.what_fits, asked, {"made": memory(unknown)})
+    app = section(what_fits, asked, {"made": memory(unknown)})
     assert not app.exception
     assert not tables(app)
     app.number_input(key="params_made").set_value(7.0).run()

@@ -6,7 +6,7 @@ import streamlit as st
 
 from mla_viz.figures.memory import UNITS, Line, fits_figure, fits_numbers
 from mla_viz.figures.table import table_html
-from mla_viz.findings.fits import SHARE, WEIGHT_BITS, Fit, fit, weight_bytes
+from mla_viz.findings.fits import SHARE, WEIGHT_BITS, Fit, fits
 from mla_viz.findings.memory import memory
 from mla_viz.published.accelerators import Accelerator, accelerators
 from mla_viz.published.layers import CachedModel
@@ -29,22 +29,22 @@ _URL = "query-params"
 def what_fits(asked: Asked, memories: Memories) -> None:
     """Sequences that fit beside the weights, on 1 to 64 accelerators."""
     machine, dtype, strategy, ranks = _chosen()
-    weights = _weights({name: asked.models[name] for name in memories}, dtype)
-    if not weights:
+    known = _params({name: asked.models[name] for name in memories})
+    if not known:
         return
 
     def found(name: str, ranks: int, strategy: str) -> Fit:
         counted = asked.context, asked.cache_dtype, asked.page, strategy
-        return fit(asked.models[name].layers, weights[name], machine.memory_bytes, ranks, *counted)
+        return fits(asked.models[name], machine.name, ranks, dtype, known[name], *counted)
 
-    st.html(table_html([_row(name, ranks, found, asked) for name in weights]))
-    rows = {name: [found(name, n, strategy) for n in sorted({*RANKS, ranks})] for name in weights}
-    lines = [Line(name, asked.models[name], list(memories).index(name)) for name in weights]
+    st.html(table_html([_row(name, ranks, found, asked) for name in known]))
+    rows = {name: [found(name, n, strategy) for n in sorted({*RANKS, ranks})] for name in known}
+    lines = [Line(name, asked.models[name], list(memories).index(name)) for name in known]
     figure = fits_figure(lines, list(rows.values()), ranks, is_dark())
-    told = ", ".join(f"{name} {found(name, ranks, strategy).sequences:,}" for name in weights)
+    told = ", ".join(f"{name} {found(name, ranks, strategy).sequences:,}" for name in known)
     alt = f"Sequences of {asked.context:,} tokens that fit on {ranks}: {told}"
     chart(figure, "fits", fits_numbers(rows), alt)
-    for name in weights:
+    for name in known:
         _on_ranks(name, asked, ranks, strategy)
     st.caption(
         f"{machine.name}: {decimal_bytes_text(machine.memory_bytes)} each ({machine.source}), of"
@@ -65,8 +65,8 @@ def _chosen() -> tuple[Accelerator, str, str, int]:
     return machines[name], dtype, DIVIDED[how], ranks
 
 
-def _weights(models: dict[str, CachedModel], dtype: str) -> dict[str, int]:
-    """Bytes of the models' weights; parameters are asked for where they cannot be counted."""
+def _params(models: dict[str, CachedModel]) -> dict[str, int]:
+    """Parameters of the models; asked for where they cannot be counted."""
     params = {name: model.params for name, model in models.items()}
     unknown = [name for name in models if params[name] is None]
     for place, name in zip(st.columns(len(unknown) or 1), unknown, strict=False):
@@ -80,15 +80,15 @@ def _weights(models: dict[str, CachedModel], dtype: str) -> dict[str, int]:
             help="They cannot be counted from the fields of its file.",
         )
         params[name] = None if billions is None else round(billions * 1e9)
-    return {name: weight_bytes(n, dtype) for name, n in params.items() if n is not None}
+    return {name: n for name, n in params.items() if n is not None}
 
 
 def _row(
     name: str, ranks: int, found: Callable[[str, int, str], Fit], asked: Asked
 ) -> dict[str, str]:
     """The shares of each accelerator, and what fits for every way of dividing the cache."""
-    text, fits = UNITS[asked.unit], {how: found(name, ranks, key) for how, key in DIVIDED.items()}
-    first = next(iter(fits.values()))
+    text, held = UNITS[asked.unit], {how: found(name, ranks, key) for how, key in DIVIDED.items()}
+    first = next(iter(held.values()))
     return {
         "each holds": name,
         "weights": text(first.weight_bytes),
@@ -97,7 +97,7 @@ def _row(
             f"sequences, by {how.partition(' (')[0]}": "no room for the weights"
             if each.room_bytes < 0
             else f"{each.sequences:,}"
-            for how, each in fits.items()
+            for how, each in held.items()
         },
     }
 
