@@ -48,7 +48,7 @@ def cards(asked: Asked) -> Memories:
 
 
 def _card(m: Memory, asked: Asked) -> None:
-    st.markdown(f"### {UNITS[asked.unit](m.total_bytes)}")
+    st.markdown(f"## {UNITS[asked.unit](m.total_bytes)}")
     sequences = "" if m.batch == 1 else f"{m.batch:,} sequences of "
     st.caption("  \n".join((f"for {sequences}{count_text(m.context, 'token')}", *grown(m, asked))))
     st.markdown(against(m, asked))
@@ -136,6 +136,13 @@ def formulas(asked: Asked, memories: Memories) -> None:
         )
         colour = cache_colour(asked.models[name], is_dark())
         st.html(formula_html(m, largest, colour, asked.unit))
+        if found := beside(m, asked):
+            other, b = found
+            st.caption(
+                f"Against {other}: {b.formula}"
+                f" = {number_text(b.elems_per_token)} values a token."
+                f" Here: {number_text(m.elems_per_token)}."
+            )
         st.caption(f"Source: {m.source}.")
     records = json.dumps([m.record() for m in memories.values()], indent=1)
     st.download_button("All of it as JSON", records, "mla-viz-memory.json", "application/json")
@@ -147,6 +154,7 @@ def baselines(_: Asked, memories: Memories) -> None:
         {
             "model": name,
             "against": other,
+            "its formula": b.formula,
             "its values a token": number_text(b.elems_per_token),
             "own values a token": number_text(m.elems_per_token),
             "times": "-" if b.ratio is None else number_text(b.ratio),
@@ -164,7 +172,3 @@ def given_up(_: Asked, memories: Memories) -> None:
         st.markdown(
             "\n".join(f"- {words}" for words in m.caveats) or "- Nothing: every token is kept."
         )
-
-
-def what_fits(asked: Asked, memories: Memories) -> None:
-    """Filled later."""
