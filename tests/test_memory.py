@@ -16,7 +16,7 @@ from mla_viz.findings.memory import memory
 from mla_viz.mechanisms.table import runs_weights_of
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.weights import random_weights
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged, judged_models
 from mla_viz.published.layers import (
     CACHE_DTYPES,
     CachedModel,
@@ -161,11 +161,11 @@ def test_closed_forms_equal_nbytes_of_caches_that_the_engine_holds(geometry, tok
     assert ours == allocated(mechanism, geometry, tokens)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", judged_models())
 def test_the_catalog_and_its_layers_agree(name):
     m = memory(name)
-    assert m.elems_per_token == MODELS[name].cache_elems
-    assert m.source == MODELS[name].source
+    assert m.elems_per_token == judged(name).cache_elems
+    assert m.source == judged(name).source
 
 
 @pytest.mark.parametrize("row", CATALOG, ids=lambda row: row["name"])
