@@ -78,11 +78,19 @@ def beside(m: Memory, asked: Asked) -> tuple[str, Beside] | None:
 
 
 def against(m: Memory, asked: Asked) -> str:
-    """The ratio to the chosen baseline in a sentence."""
+    """The ratio to the chosen baseline in a sentence, and where it has one to its expanded form."""
     found = beside(m, asked)
     if found is None:
         return f"No baseline: it has none of the kind “{asked.baseline}”."
-    name, other = found
+    words = ratio_words(*found)
+    own = m.baselines.get(OWN_EXPANDED)
+    if own and own.ratio and found[0] != OWN_EXPANDED:
+        words += f" Its own expanded cache is {number_text(own.ratio)} times as large."
+    return words
+
+
+def ratio_words(name: str, other: Beside) -> str:
+    """How many times smaller or larger a cache is than a baseline."""
     if other.ratio is None:
         return f"No ratio to {name}: nothing of it grows."
     if other.ratio == 1:
