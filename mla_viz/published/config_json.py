@@ -12,6 +12,7 @@ from mla_viz.config import told
 from mla_viz.published.fields import Fields, refuse
 from mla_viz.published.layers import CachedModel
 from mla_viz.published.layouts import READERS, read_blocks
+from mla_viz.published.parameters import count
 
 LONGEST = 2_000_000  # characters; published files have some 20,000
 NESTS = ("text_config", "llm_config", "language_config")
@@ -77,7 +78,9 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
         nested = next((record[nest] for nest in NESTS if isinstance(record.get(nest), dict)), None)
         if nested is None:
             break
-        record = nested if nested.get("model_type") else {**nested, "model_type": outer}
+        tied = record.get("tie_word_embeddings", nested.get("tie_word_embeddings"))
+        own_type = nested.get("model_type") or outer
+        record = {**nested, "model_type": own_type, "tie_word_embeddings": tied}
     kind = record.get("model_type")
     if not isinstance(kind, str):
         refuse(" model_type", "the name of a model type", "none" if kind is None else told(kind))
@@ -85,7 +88,10 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
         refuse(
             " model_type", "one whose layout is known", f"{told(kind)}, which this does not read"
         )
+    fields, name = Fields(record), outer if own else kind
     if record.get("block_configs") is not None:
-        own = read_blocks
-    model = (own or READERS[kind])(Fields(record))
-    return replace(model, label=outer) if isinstance(outer, str) else model
+        own, name = read_blocks, "nemotron-nas"
+    model = (own or READERS[kind])(fields)
+    params, active = count(name, fields, model)
+    label = outer if isinstance(outer, str) else model.label
+    return replace(model, label=label, params=params, active_params=active)
