@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -260,6 +261,21 @@ def test_a_bad_number_is_refused_under_its_field_and_the_last_good_one_stays():
     assert app.error[0].value.startswith("context: expected a whole number from 1 to")
     assert app.error[0].value.endswith("The page goes on with 1,000.")
     assert heading(app) == before
+
+
+@pytest.mark.parametrize(
+    ("params", "active", "words"),
+    [
+        (None, None, ""),
+        (8.03e9, 8.03e9, " · 8.03B parameters"),
+        (671.03e9, 37.552e9, " · 671B parameters, 37.6B at work"),
+        (1.026e12, None, " · 1,026B parameters"),
+        (134_515_008, None, " · 135M parameters"),
+    ],
+)
+def test_a_card_says_how_many_parameters_there_are(params, active, words):
+    counts = {"params": params and int(params), "active_params": active and int(active)}
+    assert sections.sized(replace(made(), **counts)) == words
 
 
 def test_nothing_chosen_asks_for_a_model():
