@@ -365,6 +365,8 @@ def test_two_measurements_give_slope_and_fixed_part_exactly(model, tokens, more,
     assert found.expected_bytes_per_token == due.bytes_per_token
     assert found.expected_fixed_bytes == fixed
     assert (found.causes[0].name, found.ratio) == (AS_EXPECTED, 1)
+    assert found.causes[0].fixed_fits == (beside <= TOLERANCE * (fixed + beside))
+    assert found.verdict.endswith("in none of its parts.") != found.causes[0].fixed_fits
 
 
 def test_one_measurement_says_that_it_assumes_the_fixed_part():
@@ -488,6 +490,8 @@ def test_nothing_fits_is_said_plainly():
         ("10 B @ 0", "expected bytes and tokens from 1"),
         ("20 B @ 10; 10 B @ 20", "expected more bytes for more tokens"),
         ("20 B @ 10; 30 B @ 10", "expected more bytes for more tokens"),
+        (f"{QWEN3_VLLM}\n{QWEN3_SGLANG}", "lines of one engine, got vLLM and SGLang"),
+        (f"{'9' * 5000} B @ 10", "expected lines of vLLM"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(reported, says, capsys):
@@ -512,6 +516,8 @@ def test_any_text_is_read_or_refused_with_a_sentence(text):
         ({"cache_dtype": "fp4"}, "cache_dtype: expected"),
         ({"model": "GPT-9"}, "expected a config.json or one of"),
         ({"model": made(())}, "expected one whose cache grows"),
+        ({"page": 64, "reported": "5 B @ 65; 6 B @ 70"}, "enough tokens for the cache to grow"),
+        ({"cache_dtype": "q8_0", "model": made(latent_layer(33, 1))}, "multiple of 32 values"),
     ],
 )
 def test_bad_settings_are_refused(settings, says):
