@@ -48,6 +48,17 @@ DELTA = {
     "linear_value_head_dim": 4,
     "shared_expert_intermediate_size": 8,
 }
+WINDOWS = ["full_attention", "sliding_attention"] * 2
+CONVOLVED = ["conv", "conv", "full_attention", "conv"]
+MAMBAS = ["mamba", "mamba", "attention", "mamba"]
+MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 8,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+}
 TINY = {
     **dict.fromkeys(
         [
@@ -171,6 +182,70 @@ TINY = {
             "sparse_num_index_heads": 2,
         },
         "moe_layer_freq": [0, 1, 1, 1],
+    },
+    **dict.fromkeys(
+        [
+            "smollm3",
+            "diffllama",
+            "doge",
+            "jais2",
+            "nanochat",
+            "hyperclovax",
+            "persimmon",
+            "biogpt",
+        ],
+        SMALL,
+    ),
+    **dict.fromkeys(["vaultgemma", "ministral3", "internlm3", "iquestcoder"], WIDE),
+    **dict.fromkeys(["flex_olmo", "granitemoeshared", "exaone_moe"], {**SMALL, **EXPERTS}),
+    **dict.fromkeys(["cohere2_moe", "hy_v3", "afmoe"], {**WIDE, **EXPERTS}),
+    "cwm": {**WIDE, "layer_types": WINDOWS, "sliding_window": 16},
+    "granite_swa": {**SMALL, "layer_types": WINDOWS, "sliding_window": 16},
+    "granitemoe_swa": {**SMALL, **EXPERTS, "layer_types": WINDOWS, "sliding_window": 16},
+    "solar_open": {**WIDE, **ROUTED},
+    "dots1": {**SMALL, **ROUTED, "n_shared_experts": 1, "sliding_window": 16},
+    "gpt_bigcode": {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64},
+    "codegen": {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64, "rotary_dim": 4},
+    "bloom": {"hidden_size": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 3, "vocab_size": 64},
+    "gemma3n_text": {
+        **WIDE,
+        "num_hidden_layers": 6,
+        "num_kv_shared_layers": 2,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 64,
+        "laurel_rank": 4,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "activation_sparsity_pattern": [0.0] * 6,
+    },
+    "lfm2": {**SMALL, "full_attn_idxs": [2]},
+    "lfm2_moe": {**SMALL, **EXPERTS, "layer_types": CONVOLVED, "num_dense_layers": 1},
+    "jamba": {
+        **SMALL,
+        "num_experts": 2,
+        "attn_layer_period": 4,
+        "attn_layer_offset": 2,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+    },
+    "bamba": {**SMALL, **MAMBA, "attn_layer_indices": [1]},
+    "granitemoehybrid": {**SMALL, **EXPERTS, **MAMBA, "layer_types": MAMBAS},
+    "falcon_h1": {**SMALL, **MAMBA, "mamba_d_ssm": 64},
+    "olmo_hybrid": {
+        **SMALL,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 4,
+    },
+    "hy_v4": DSA,
+    "bailing_hybrid": {
+        **MLA,
+        "head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_token": 1,
+        "num_expert_group": 1,
+        "layer_group_size": 2,
     },
 }
 COUNTED = {  # transformers also caches what is not yet an entry of DeepSeek-V4

@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mla_viz.findings.memory import memory
 from mla_viz.published.config_json import open_config, read_config
+from mla_viz.published.readers import DEFAULTS
 from tests.configs import CONFIGS, DSA, MLA, SMALL, TINY
 
 TOKENS = 6
@@ -80,7 +81,7 @@ def test_impossible_numbers_are_refused_by_the_name_of_their_field(field, value)
         read_config({**LLAMA, field: value})
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v3", "kimi_linear", "nemotron_h", "deepseek_v4"])
+@pytest.mark.parametrize("kind", ["kimi_k2", "kimi_linear", "nemotron_h", "deepseek_v4"])
 def test_a_known_layout_without_its_fields_is_refused(kind):
     with pytest.raises(ValueError, match=r"config\.json"):
         read_config({**SMALL, "model_type": kind})
@@ -146,3 +147,15 @@ def test_elements_equal_those_of_transformers_own_cache(kind):
     record = {"model_type": kind, **TINY[kind]}
     ours = sum(part.elems(TOKENS) for part in read_config(record).kept)
     assert ours == sum(tensor.numel() for tensor in held.values())
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_what_a_file_leaves_out_is_what_the_class_takes(kind):
+    config = AutoConfig.for_model(kind)
+    assert {name: getattr(config, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
+
+
+def test_an_older_gemma_3_is_read_by_its_class():
+    text = {"hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
+    nested = {"model_type": "gemma3", "text_config": {**text, "model_type": "gemma3_text"}}
+    assert memory(nested).elems_per_token == 5 * 2 * 4 * 256

@@ -11,8 +11,9 @@ from typing import Any
 from mla_viz.config import told
 from mla_viz.published.fields import Fields, refuse
 from mla_viz.published.layers import CachedModel
-from mla_viz.published.layouts import READERS, read_blocks
+from mla_viz.published.layouts import read_blocks
 from mla_viz.published.parameters import count
+from mla_viz.published.readers import DEFAULTS, READERS
 
 LONGEST = 2_000_000  # characters; published files have some 20,000
 NESTS = ("text_config", "llm_config", "language_config")
@@ -88,7 +89,9 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
         refuse(
             " model_type", "one whose layout is known", f"{told(kind)}, which this does not read"
         )
-    fields, name = Fields(record), outer if own else kind
+    named = {name: value for name, value in record.items() if value is not None}
+    fields = Fields({**record, **DEFAULTS.get(kind, {}), **named})
+    name = outer if own else kind
     if record.get("block_configs") is not None:
         own, name = read_blocks, "nemotron-nas"
     model = (own or READERS[kind])(fields)
