@@ -20,6 +20,7 @@ FLAGS = (
     {"attention_bias": True},
     {"mlp_bias": True},
     {"use_bias": True, "use_qk_norm": True, "use_qkv_bias": True, "lm_head_bias": True},
+    {"parallel_attn": False},
     {"q_lora_rank": None, "decoder_sparse_step": 2, "n_shared_experts": 2},
 )
 
@@ -78,6 +79,7 @@ TABLE = {  # the same of models that the table knows by their fields
     "DeepSeek-V2": ("236", "21", True),
     "DeepSeek-V2-Lite": ("15.7", "2.4", False),
     "DeepSeek-V4-Flash": ("284", "13", False),
+    "Falcon-7B": ("7", "7", True),
     "GLM-4.7-Flash": ("30", "3", True),
     "GLM-5": ("744", "40", False),
     "GPT-2 small": ("0.124", "0.124", True),
@@ -130,6 +132,7 @@ def test_what_is_not_counted_is_published_or_unknown():
     assert set(published) == {
         "DeepSeek-67B",
         "DeepSeek-LLM-7B",
+        "Falcon-180B",
         "Kimi-K3",
         "LongCat-Flash",
     }

@@ -79,6 +79,13 @@ def _beside_a_dense(fields: Fields) -> list[bool | None]:
     return [fields.get("enable_moe_block") is True] * fields.n_layers
 
 
+def _side_by_side(fields: Fields) -> int:
+    """Falcon's attention and block stand under one norm, unless the file says otherwise."""
+    if fields.get("parallel_attn", True) is not True:
+        refuse(" parallel_attn", "true", "blocks one after the other")
+    return 0
+
+
 def _several(fields: Fields, *names: str, default: int | None = 1) -> int:
     """So many shared experts side by side, each as wide as the others."""
     return fields.whole(*names, default=default, low=0) * fields.whole("moe_intermediate_size")
@@ -125,6 +132,7 @@ BUILDS = {
         normed=("use_qk_norm", False),
     ),
     "cohere2": Build(tied=True, norms=1, qkv_bias=ATTENTION, out_bias=ATTENTION),
+    "cwm": Build(mlp_bias=MLP),
     "deepseek_v2": _LATENT(experts=_deepseek(0, shared=2), unknown=("mlp_bias",)),
     "deepseek_v3": _LATENT(experts=_deepseek(3)),
     "deepseek_v32": _LATENT(experts=_deepseek(3)),
@@ -135,6 +143,9 @@ BUILDS = {
         experts=Experts(
             "n_routed_experts", shared=lambda fields: _several(fields, "n_shared_experts")
         ),
+    ),
+    "dots1": Build(
+        qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head", experts=_deepseek(0, shared=None)
     ),
     "ernie4_5": Build(tied=True, qkv_bias=_USE_BIAS, out_bias=_USE_BIAS, mlp_bias=_USE_BIAS),
     "ernie4_5_moe": Build(
@@ -149,6 +160,32 @@ BUILDS = {
         unknown=("use_bias",),
     ),
     "exaone4": Build(qk_norm="head"),
+    "exaone_moe": Build(
+        qk_norm="head",
+        experts=Experts(
+            sparse=partial(_after, first=1),
+            shared=lambda fields: _several(fields, "num_shared_experts"),
+        ),
+    ),
+    "falcon": Build(
+        tied=True,
+        qkv_bias=("bias", False),
+        out_bias=("bias", False),
+        mlp_bias=("bias", False),
+        norms=1,
+        norm=2,
+        matrices=2,
+        width="ffn_hidden_size",
+        times=4,
+        apart=_side_by_side,
+        unknown=("alibi", "new_decoder_architecture", "num_ln_in_parallel_attn"),
+    ),
+    "flex_olmo": Build(
+        qkv_bias=ATTENTION,
+        out_bias=ATTENTION,
+        qk_norm="whole",
+        experts=Experts(width="intermediate_size"),
+    ),
     "gemma": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION),
     "gemma2": Build(tied=True, norms=4, qkv_bias=ATTENTION, out_bias=ATTENTION),
     "gemma3_text": Build(
@@ -209,6 +246,17 @@ BUILDS = {
     "granitemoe": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, experts=_LOCAL),
     "helium": Build(qkv_bias=ATTENTION, mlp_bias=MLP),
     "hunyuan_v1_dense": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head"),
+    "hy_v3": Build(
+        unknown=("mlp_bias",),
+        qkv_bias=ATTENTION,
+        out_bias=ATTENTION,
+        qk_norm="head",
+        experts=Experts(
+            sparse=partial(_after, first=1),
+            shared=lambda fields: _several(fields, "num_shared_experts"),
+        ),
+    ),
+    "iquestcoder": _LLAMA,
     "kimi_k2": _LATENT(experts=_deepseek(3, shared=None)),
     "kimi_linear": Build(
         attention=or_kda,
@@ -242,6 +290,7 @@ BUILDS = {
         experts=Experts("n_routed_experts", sparse=partial(_after, first=1)),
     ),
     "minicpm3": _LATENT(tied=True, mlp_bias=MLP),
+    "minimax_m2": Build(qk_norm="whole", experts=_LOCAL),
     **dict.fromkeys(
         ("minimax_m3", "minimax_m3_vl_text"),
         Build(
@@ -256,8 +305,8 @@ BUILDS = {
             ),
         ),
     ),
-    "minimax_m2": Build(qk_norm="whole", experts=_LOCAL),
     "ministral": Build(),
+    "ministral3": Build(),
     "mistral": Build(),
     "mistral4": _LATENT(experts=_deepseek(0)),
     "mixtral": Build(experts=_LOCAL),
@@ -324,6 +373,8 @@ BUILDS = {
         out_bias=("attention_out_bias", False),
         mlp_bias=MLP,
     ),
+    "smollm3": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION, mlp_bias=MLP),
+    "solar_open": Build(qkv_bias=ATTENTION, experts=_deepseek(0)),
     "stablelm": Build(
         norm=2,
         qkv_bias=("use_qkv_bias", False),
@@ -337,5 +388,6 @@ BUILDS = {
         matrices=2,
         norm=2,
     ),
+    "vaultgemma": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION),
     "youtu": _LATENT(tied=True),
 }
