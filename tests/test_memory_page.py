@@ -336,7 +336,7 @@ def test_every_published_file_fits_in_a_link(path):
 
 def test_what_fits_is_counted_from_the_model_s_own_weights_or_from_what_is_said():
     app = memory_page(part="What fits", models="DeepSeek-V3", **{"params_DeepSeek-V3": 671})
-    (rows,) = tables(app)
+    rows, shares = tables(app)
     held = {
         how: fits("DeepSeek-V3", params=671e9, context=131_072, strategy=key)
         for how, key in DIVIDED.items()
@@ -356,7 +356,7 @@ def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
         **{"params_DeepSeek-V3": 671},
     )
     assert any("the latent is the larger cache" in warning.value for warning in app.warning)
-    (rows,) = tables(app)
+    rows, _ = tables(app)
     by_heads, by_sequences = (
         int(rows[0][f"sequences, by {how}"]) for how in ("heads", "sequences")
     )

@@ -38,6 +38,7 @@ def what_fits(asked: Asked, memories: Memories) -> None:
         return fits(asked.models[name], machine.name, ranks, dtype, known[name], *counted)
 
     st.html(table_html([_row(name, ranks, found, asked) for name in known]))
+    st.html(table_html([_shares(name, ranks, found, asked) for name in known]))
     rows = {name: [found(name, n, strategy) for n in sorted({*RANKS, ranks})] for name in known}
     lines = [Line(name, asked.models[name], list(memories).index(name)) for name in known]
     figure = fits_figure(lines, list(rows.values()), ranks, is_dark())
@@ -98,6 +99,21 @@ def _row(
             if each.room_bytes < 0
             else f"{each.sequences:,}"
             for how, each in held.items()
+        },
+    }
+
+
+def _shares(
+    name: str, ranks: int, found: Callable[[str, int, str], Fit], asked: Asked
+) -> dict[str, str]:
+    """What one sequence takes of each accelerator that holds any of it."""
+    return {
+        f"one sequence of {asked.context:,} tokens takes, on each": name,
+        **{
+            f"by {how.partition(' (')[0]}": UNITS[asked.unit](
+                found(name, ranks, key).sequence_bytes
+            )
+            for how, key in DIVIDED.items()
         },
     }
 
