@@ -459,8 +459,8 @@ def test_a_coincidence_of_two_comes_after_one_cause_that_comes_near():
 
 
 def test_what_is_near_the_expected_is_no_layer_more():
-    one_in_a_hundred_more = 70975 * 1000  # a layer of multi-token prediction is 1.6 % more
-    found = audit("DeepSeek-V3", f"{one_in_a_hundred_more} B @ 1000")
+    one_in_a_hundred_more = 70975 * 1024  # a layer of multi-token prediction is 1.6 % more
+    found = audit("DeepSeek-V3", f"{one_in_a_hundred_more} B @ 1024")
     assert [cause.name for cause in found.causes[:2]] == [
         AS_EXPECTED,
         "a layer of multi-token prediction",
