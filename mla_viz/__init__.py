@@ -20,6 +20,7 @@ _HOMES = {
     "compare": "mla_viz.run.compare",
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
+    "fits": "mla_viz.findings.fits",
     "load_run": "mla_viz.run.saved",
     "memory": "mla_viz.findings.memory",
     "parallel": "mla_viz.ranks.parallel",

@@ -5,6 +5,7 @@ import streamlit as st
 from mla_viz.ui.memory import sections
 from mla_viz.ui.memory.asked import asked
 from mla_viz.ui.memory.audit import audit_section
+from mla_viz.ui.memory.fits import what_fits
 
 asked_for = asked()
 st.title("What the cache takes", anchor=False)
@@ -20,7 +21,7 @@ if memories:
 SECTIONS = {
     "The formula": sections.formulas,
     "Against others": sections.baselines,
-    "What fits": sections.what_fits,
+    "What fits": what_fits,
     "What is given up": sections.given_up,
     "Why is mine larger?": audit_section,
 }

@@ -3,15 +3,15 @@
 Colour is the mechanism's, as everywhere; dashes and marks tell models of one mechanism apart.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from math import ceil, log
 
 import plotly.graph_objects as go
 
 from mla_viz.findings.fits import Fit
-from mla_viz.findings.memory import Factors, Memory
+from mla_viz.findings.memory import OWN_EXPANDED, Factors, Memory
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.published.layers import COMPRESSED, KEYS, LATENT, CachedModel, cache_bytes
 from mla_viz.words import Number, bytes_text, count_text, decimal_bytes_text
@@ -27,6 +27,7 @@ SYMBOLS = (
     "cross-open",
     "x",
     "pentagon",
+    "hexagon-open",
 )
 NEUTRAL = "#8a93a3"  # of what is no mechanism of the table: a state
 DECIMAL, BINARY = "kB, MB, GB", "KiB, MiB, GiB"
@@ -44,6 +45,8 @@ class Line:
 
     def colour(self, dark: bool) -> str:
         """The colour of what it caches."""
+        if self.label == OWN_EXPANDED:
+            return _shade("mla_expanded", dark)
         return cache_colour(self.model, dark)
 
     @property
@@ -60,8 +63,10 @@ class Line:
 def cache_colour(model: CachedModel, dark: bool) -> str:
     """The colour of the mechanism whose cache a model has; grey where it has a state alone."""
     mechanism = _mechanism(model)
-    if mechanism is None:
-        return NEUTRAL
+    return NEUTRAL if mechanism is None else _shade(mechanism, dark)
+
+
+def _shade(mechanism: str, dark: bool) -> str:
     colour = MECHANISMS[mechanism].colour
     return colour.dark if dark else colour.light
 
@@ -213,8 +218,13 @@ def fits_figure(
     figure.update_xaxes(
         title="accelerators", type="log", tickvals=ranks, ticktext=[*map(str, ranks)]
     )
-    figure.update_yaxes(title="sequences that fit", type="log", tickformat=",", dtick=1)
+    figure.update_yaxes(title="sequences that fit", type="log", tickformat=",", dtick="D2")
     return figure.update_layout(**_layout())
+
+
+def fits_numbers(found: Mapping[str, Sequence[Fit]]) -> list[dict[str, object]]:
+    """The chart's numbers: a row a model and number of accelerators."""
+    return [{"model": name} | asdict(fit) for name, row in found.items() for fit in row]
 
 
 def formula_html(memory: Memory, largest: int, colour: str, unit: str) -> str:

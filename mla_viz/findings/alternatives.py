@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from mla_viz.findings.memory import MHA, MQA
+from mla_viz.findings.memory import MHA, MQA, OWN_EXPANDED
 from mla_viz.published.layers import (
     INDEXER_KEY,
     LATENT,
@@ -31,6 +31,7 @@ def alternatives(model: CachedModel, groups: int = 8) -> dict[str, CachedModel]:
     n, qk, v = model.n_heads, model.qk_head_dim, model.v_head_dim
     latent = any(part.part == LATENT for part in model.kept)
     others = {
+        **({OWN_EXPANDED: grouped_layer(n, qk, v)} if latent else {}),
         MHA: grouped_layer(n, v, v),
         **({f"GQA-{groups}": grouped_layer(groups, v, v)} if n > groups > 1 else {}),
         MQA: grouped_layer(1, v, v),

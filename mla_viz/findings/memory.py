@@ -25,6 +25,7 @@ from mla_viz.published.layers import (
     check_dtype,
     elems_per_token,
 )
+from mla_viz.words import count_text
 
 LONGEST_CONTEXT, LARGEST_BATCH, MOST_RANKS, MOST_GROUPS = 1 << 30, 1 << 20, 4096, 1024
 DIVIDED = (*STRATEGIES, "pp")  # pp: layers, in order
@@ -33,10 +34,14 @@ MHA, OWN_EXPANDED, MQA = "plain MHA of the same heads", "own expanded cache", "M
 
 @dataclass(frozen=True)
 class Beside:
-    """A baseline: elements a token in all layers that grow, and how many times the model's."""
+    """A baseline: elements a token in all layers that grow, and how many times the model's.
 
-    elems_per_token: int | float
+    `formula` is their product in words, a key and a value a head.
+    """
+
+    elems_per_token: int
     ratio: float | None
+    formula: str
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,14 @@ class Memory:
     None where layers differ. `fixed_bytes` are states of one sequence, `window_bytes` what its
     windows hold at this context. `total_bytes` is all of it for all sequences; `per_rank_bytes`
     what the fullest of `tp` ranks holds under the strategy. `caveats` are sentences: what its
-    layers give up, where it is larger than what it is compared with.
+    layers give up, where it is larger than what it is compared with. `params` are the model's
+    weights and `active_params` those at work for a token, None where they cannot be counted.
     """
 
     model: str
     attention: str
+    params: int | None
+    active_params: int | None
     context: int
     batch: int
     cache_dtype: str
@@ -140,6 +148,8 @@ def memory(
     return Memory(
         model=found.label,
         attention=found.attention,
+        params=found.params,
+        active_params=found.active_params,
         context=context,
         batch=batch,
         cache_dtype=dtype,
@@ -222,19 +232,27 @@ def _baselines(model: CachedModel, layers: tuple[Layer, ...], groups: int) -> di
     growing = sum(any(part.grows for part in layer) for layer in layers)
     n, qk, v = model.n_heads, model.qk_head_dim, model.v_head_dim
     latent = any(part.part == LATENT for part in model.kept)
-    own = Fraction(elems_per_token(part for layer in layers for part in layer))
+    own = elems_per_token(part for layer in layers for part in layer)
+
+    def beside(heads: int, *widths: int, layers: int = growing) -> Beside:
+        pair = f"2 × {widths[0]}" if len(set(widths)) == 1 else f"({' + '.join(map(str, widths))})"
+        formula = f"{count_text(layers, 'layer')} × {count_text(heads, 'head')} × {pair} values"
+        elems = layers * heads * sum(widths)
+        return Beside(elems, float(elems / own) if own else None, formula)
+
     others = {
-        MHA: growing * 2 * n * v,
-        **({OWN_EXPANDED: growing * n * (qk + v)} if latent else {}),
-        **({f"GQA-{groups}": growing * 2 * groups * v} if n > groups > 1 else {}),
-        MQA: growing * 2 * v,
+        MHA: beside(n, v, v),
+        **({OWN_EXPANDED: beside(n, qk, v)} if latent else {}),
+        **({f"GQA-{groups}": beside(groups, v, v)} if n > groups > 1 else {}),
+        MQA: beside(1, v, v),
     }
     if model.compared_with:
         rival = cached_model(model.compared_with)
-        others[rival.label] = int(elems_per_token(rival.kept))
-    return {
-        name: Beside(elems, float(elems / own) if own else None) for name, elems in others.items()
-    }
+        keys, values = rival.layers[0]
+        others[rival.label] = beside(
+            keys.vectors, keys.width, values.width, layers=len(rival.layers)
+        )
+    return others
 
 
 def _factors(

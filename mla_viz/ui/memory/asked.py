@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.config import check_int
 from mla_viz.figures.memory import DECIMAL, UNITS
@@ -54,18 +55,20 @@ def asked() -> Asked:
     """The sidebar's widgets, and the last good numbers where one is refused."""
     with st.sidebar:
         models = _models()
-        context = _number("context", "Context, tokens of each sequence", 1, LONGEST_CONTEXT)
+        context = _number(
+            st.sidebar, "context", "Context, tokens of each sequence", 1, LONGEST_CONTEXT
+        )
         _quick_contexts()
-        batch = _number("batch", "Batch, sequences", 1, LARGEST_BATCH)
+        batch = _number(st.sidebar, "batch", "Batch, sequences", 1, LARGEST_BATCH)
         cache_dtype = st.selectbox("Cache dtype", CACHE_DTYPES, key="cache_dtype", bind=_URL)
         baseline = st.selectbox("Compared with", BASELINES, key="baseline", bind=_URL)
         groups = Asked.groups
         if baseline == GQA:
-            groups = _number("groups", "Its key/value heads", 2, MOST_GROUPS)
+            groups = _number(st.sidebar, "groups", "Its key/value heads", 2, MOST_GROUPS)
         unit = st.radio("Bytes in", list(UNITS), key="unit", bind=_URL, horizontal=True)
-        with st.expander("More"):
-            page = _number("page", "Page of the cache, tokens", 1, 1 << 16)
-            mtp = _number("mtp_layers", "Layers of multi-token prediction", 0, 64)
+        more = st.expander("More")
+        page = _number(more, "page", "Page of the cache, tokens", 1, 1 << 16)
+        mtp = _number(more, "mtp_layers", "Layers of multi-token prediction", 0, 64)
     return Asked(models, context, batch, cache_dtype, page, mtp, groups, baseline, unit)
 
 
@@ -131,15 +134,15 @@ def _forget() -> None:
     st.query_params.pop("config", None)
 
 
-def _number(field: str, label: str, low: int, high: int) -> int:
+def _number(place: DeltaGenerator, field: str, label: str, low: int, high: int) -> int:
     """A whole number; where it is out of its bounds, the last good one, and why under it."""
     start = getattr(Asked, field)
-    last, value = f"last_{field}", whole_number(st, label, field, start)
+    last, value = f"last_{field}", whole_number(place, label, field, start)
     try:
         st.session_state[last] = check_int(field, value, low, high)
     except ValueError as error:
         good = st.session_state.setdefault(last, start)
-        st.error(f"{error}. The page goes on with {good:,}.")
+        place.error(f"{error}. The page goes on with {good:,}.")
     return st.session_state[last]
 
 
