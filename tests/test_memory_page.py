@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -195,8 +196,12 @@ def test_what_is_no_link_is_refused_in_one_line(text):
 
 def test_a_link_that_unpacks_to_gigabytes_is_refused():
     bomb = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * 50_000_000, 9)).decode()
+    tracemalloc.start()
     with pytest.raises(ValueError, match=r"config\.json: expected"):
         unpack_config(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def memory_page(**query):
