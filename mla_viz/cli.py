@@ -351,7 +351,7 @@ def _print_memory(m: Memory) -> None:
         print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
     if m.tp > 1:
         print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
-    for words in m.caveats:
+    for words in (*m.warnings, *m.given_up):
         print(words)
 
 

@@ -219,6 +219,8 @@ def test_the_page_shows_what_the_command_line_prints():
     app = memory_page()
     assert not app.error
     names = app.multiselect(key="models").value
+    state = memory("Kimi-Linear-48B-A3B", 131_072).warnings[0]
+    assert f":material/warning: {state}" in [text.value for text in app.caption]
     assert heading(app) == [UNITS[DECIMAL](memory(name, 131_072).total_bytes) for name in names]
     assert (
         "**56.9 times smaller** a token than plain MHA of the same heads. Its own expanded cache is"
@@ -317,7 +319,7 @@ def test_every_tab_shows_its_part():
     (rows,) = tables(app)
     assert {row["against"] for row in rows} == set(memory("DeepSeek-V2").baselines)
     app = memory_page(part="What is given up", models="Gemma-3-27B")
-    assert f"- {memory('Gemma-3-27B').caveats[0]}" in said(app)
+    assert f"- {memory('Gemma-3-27B').given_up[0]}" in said(app)
     app = memory_page(part="The formula", models="Gemma-3-27B")
     assert sum("52 layers × 1 sequence × 1,024 tokens" in body for body in bodies(app)) == 1
 

@@ -19,14 +19,13 @@ from mla_viz.published.layers import (
 from mla_viz.words import bytes_text, count_text
 
 
-def caveats(
+def warnings(
     model: CachedModel, context: int, cache_dtype: str, ranks: int, strategy: str, groups: int
 ) -> tuple[str, ...]:
-    """The sentences that apply to a model at this context, on so many ranks."""
+    """Where a model's cache is not the small one, at this context and on so many ranks."""
     return (
         *_larger_latent(model, ranks if strategy == "tp" else 1, groups),
         *_heavy_state(model, context, cache_dtype),
-        *_given_up(model),
     )
 
 
@@ -68,7 +67,7 @@ def _heavy_state(model: CachedModel, context: int, cache_dtype: str) -> Iterator
     )
 
 
-def _given_up(model: CachedModel) -> Iterator[str]:
+def given_up(model: CachedModel) -> Iterator[str]:
     """What cannot be read any more, or not one by one, and in how many layers."""
     layers = len(model.layers)
 

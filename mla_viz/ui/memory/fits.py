@@ -120,8 +120,8 @@ def _shares(
 
 def _on_ranks(name: str, asked: Asked, ranks: int, strategy: str) -> None:
     """What dividing does to the cache of a model, where it is the larger one there."""
-    alone = memory(asked.models[name], **asked.counted).caveats
-    shared = memory(asked.models[name], **asked.counted, tp=ranks, strategy=strategy).caveats
+    alone = memory(asked.models[name], **asked.counted).warnings
+    shared = memory(asked.models[name], **asked.counted, tp=ranks, strategy=strategy).warnings
     for words in shared:
         if words not in alone:
             st.warning(f"**{name}**: {words}")
