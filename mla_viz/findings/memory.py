@@ -71,7 +71,8 @@ class Memory:
     None where layers differ. `fixed_bytes` are states of one sequence, `window_bytes` what its
     windows hold at this context. `total_bytes` is all of it for all sequences; `per_rank_bytes`
     what the fullest of `tp` ranks holds under the strategy. `warnings` and `given_up`
-    are sentences: where it is not the small one, and what its layers do not keep.
+    are sentences: where it is not the small one, and what its layers do not keep. `params` are the
+    model's weights, `active_params` those at work for a token, None where they cannot be counted.
     """
 
     model: str
