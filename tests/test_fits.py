@@ -200,7 +200,7 @@ def test_what_is_given_up_names_its_layers():
         "In 1 of 5 layers an indexer's key is kept beside every token and picks the few that a step"
         " reads",
     ]
-    assert memory(made(STATE)).warnings[0].startswith("Nothing grows: 1.0 KiB a sequence")
+    assert memory(made(STATE)).warnings[0].startswith("Nothing grows: 1.02 kB (1.0 KiB) a sequence")
     assert memory("Llama-3-8B").given_up == memory("Llama-3-8B").warnings == ()
 
 
