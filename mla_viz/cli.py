@@ -20,7 +20,6 @@ from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.fits import WEIGHT_BITS, fits
 from mla_viz.findings.memory import DIVIDED, Memory, memory
 from mla_viz.findings.prompts import CHANCE
-from mla_viz.published.accelerators import accelerators
 from mla_viz.published.config_json import open_config
 from mla_viz.published.layers import CACHE_DTYPES
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
@@ -131,7 +130,7 @@ def _strategy_argument(parser: argparse.ArgumentParser) -> None:
 
 def _fits_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
-    parser.add_argument("--accelerator", default="H200 SXM", help=", ".join(accelerators()))
+    parser.add_argument("--accelerator", default="H200 SXM", help="a name of the catalog")
     parser.add_argument("--ranks", type=int, default=8, help="accelerators")
     parser.add_argument("--weights", default="fp8", help=", ".join(WEIGHT_BITS))
     parser.add_argument("--params", type=float, help="parameters, where they cannot be counted")
@@ -352,7 +351,7 @@ def _print_memory(m: Memory) -> None:
         print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
     if m.tp > 1:
         print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
-    for words in m.caveats:
+    for words in (*m.warnings, *m.given_up):
         print(words)
 
 

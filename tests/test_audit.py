@@ -451,10 +451,20 @@ def test_two_causes_are_found_where_no_one_of_them_is_enough(model, tokens):
 
 
 def test_a_coincidence_of_two_comes_after_one_cause_that_comes_near():
-    near = round(71.111 * 70272 * 1.01)  # expanded K and V, and one in a hundred more
-    found = audit("DeepSeek-V3", f"{near * 1000} B @ 1000")
-    assert found.causes[0].name == "expanded K and V"
+    four_copies_in_int8 = 4 * 61 * (516 + 68)  # float32 is 1.4 % less
+    found = audit("DeepSeek-V3", f"{four_copies_in_int8 * 1000} B @ 1000")
+    assert found.causes[0].name == "float32 instead of bfloat16"
     assert found.causes[0].error > TOLERANCE_OF_TWO
+    assert any(len(cause.changes) == 2 and cause.error == 0 for cause in found.causes)
+
+
+def test_what_is_near_the_expected_is_no_layer_more():
+    one_in_a_hundred_more = 70975 * 1024  # a layer of multi-token prediction is 1.6 % more
+    found = audit("DeepSeek-V3", f"{one_in_a_hundred_more} B @ 1024")
+    assert [cause.name for cause in found.causes[:2]] == [
+        AS_EXPECTED,
+        "a layer of multi-token prediction",
+    ]
 
 
 @given(st.floats(0.01, 500).filter(lambda x: abs(x - 1) > TOLERANCE), st.integers(1, 10**6))

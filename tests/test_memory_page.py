@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 import zlib
 from dataclasses import replace
 
@@ -195,8 +196,12 @@ def test_what_is_no_link_is_refused_in_one_line(text):
 
 def test_a_link_that_unpacks_to_gigabytes_is_refused():
     bomb = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * 50_000_000, 9)).decode()
+    tracemalloc.start()
     with pytest.raises(ValueError, match=r"config\.json: expected"):
         unpack_config(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def memory_page(**query):
@@ -214,6 +219,8 @@ def test_the_page_shows_what_the_command_line_prints():
     app = memory_page()
     assert not app.error
     names = app.multiselect(key="models").value
+    state = memory("Kimi-Linear-48B-A3B", 131_072).warnings[0]
+    assert f":material/warning: {state}" in [text.value for text in app.caption]
     assert heading(app) == [UNITS[DECIMAL](memory(name, 131_072).total_bytes) for name in names]
     assert (
         "**56.9 times smaller** a token than plain MHA of the same heads. Its own expanded cache is"
@@ -312,7 +319,7 @@ def test_every_tab_shows_its_part():
     (rows,) = tables(app)
     assert {row["against"] for row in rows} == set(memory("DeepSeek-V2").baselines)
     app = memory_page(part="What is given up", models="Gemma-3-27B")
-    assert f"- {memory('Gemma-3-27B').caveats[0]}" in said(app)
+    assert f"- {memory('Gemma-3-27B').given_up[0]}" in said(app)
     app = memory_page(part="The formula", models="Gemma-3-27B")
     assert sum("52 layers × 1 sequence × 1,024 tokens" in body for body in bodies(app)) == 1
 
@@ -336,7 +343,7 @@ def test_every_published_file_fits_in_a_link(path):
 
 def test_what_fits_is_counted_from_the_model_s_own_weights_or_from_what_is_said():
     app = memory_page(part="What fits", models="DeepSeek-V3", **{"params_DeepSeek-V3": 671})
-    (rows,) = tables(app)
+    rows, shares = tables(app)
     held = {
         how: fits("DeepSeek-V3", params=671e9, context=131_072, strategy=key)
         for how, key in DIVIDED.items()
@@ -356,7 +363,7 @@ def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
         **{"params_DeepSeek-V3": 671},
     )
     assert any("the latent is the larger cache" in warning.value for warning in app.warning)
-    (rows,) = tables(app)
+    rows, _ = tables(app)
     by_heads, by_sequences = (
         int(rows[0][f"sequences, by {how}"]) for how in ("heads", "sequences")
     )

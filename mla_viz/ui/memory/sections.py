@@ -63,6 +63,8 @@ def _card(m: Memory, asked: Asked) -> None:
     sequences = "" if m.batch == 1 else f"{m.batch:,} sequences of "
     st.caption("  \n".join((f"for {sequences}{count_text(m.context, 'token')}", *grown(m, asked))))
     st.markdown(against(m, asked))
+    for words in m.warnings:
+        st.caption(f":material/warning: {words}")
 
 
 def grown(m: Memory, asked: Asked) -> list[str]:
@@ -185,9 +187,9 @@ def baselines(_: Asked, memories: Memories) -> None:
 
 
 def given_up(_: Asked, memories: Memories) -> None:
-    """The caveats of every model."""
+    """What every model's layers do not keep, for the size of their cache."""
     for name, m in memories.items():
         st.markdown(f"**{name}**")
         st.markdown(
-            "\n".join(f"- {words}" for words in m.caveats) or "- Nothing: every token is kept."
+            "\n".join(f"- {words}" for words in m.given_up) or "- Nothing: every token is kept."
         )
