@@ -77,7 +77,8 @@ def _losses(rows: list[Kept]) -> str:
     low, high = _span([row.more for row in lost])
     spread = f"{high} nats/token" if low == high else f"{low} to {high} nats/token"
     some = "loses" if len(lost) == 1 else "lose"
-    return f"{len(lost)} of {count_text(len(rows), 'cache')} {some} something that can be told, {spread}."
+    of = f"{len(lost)} of {count_text(len(rows), 'cache')}"
+    return f"{of} {some} something that can be told, {spread}."
 
 
 def _span(values: list[float]) -> tuple[str, str]:
