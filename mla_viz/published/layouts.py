@@ -206,7 +206,8 @@ def read_minimax_m3(fields: Fields) -> CachedModel:
         on = [name != "full_attention" for name in fields.kinds("layer_types", n)]
     elif sparse.get("sparse_attention_freq") is not None:
         on = [bool(x) for x in sparse.numbers("sparse_attention_freq", n)]
-    key = Kept(INDEXER_KEY, sparse.whole("sparse_index_dim", default=128))
+    own = fields.whole("index_head_dim", default=128)
+    key = Kept(INDEXER_KEY, sparse.whole("sparse_index_dim", default=own))
     layer = grouped_layer(kv, width, width)
     layers = [(*layer, key) if each else layer for each in on]
     label = grouped_label(fields.n_heads, kv) + (" + indexer" if any(on) else "")
