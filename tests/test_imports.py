@@ -183,6 +183,15 @@ def test_what_a_file_leaves_out_is_what_the_class_takes(kind):
     assert {name: getattr(config, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
 
 
+def test_a_width_that_is_null_is_not_one_that_is_missing():
+    record = {"model_type": "falcon_h1", **TINY["falcon_h1"]}
+    states = [memory({**record, "mamba_d_ssm": width}).fixed_bytes for width in (None, 64, 128)]
+    assert states[0] == states[1] < states[2]
+    del record["mamba_d_ssm"]
+    with pytest.raises(ValueError, match="mamba_d_ssm: expected a width, or null"):
+        read_config(record)
+
+
 def test_an_older_gemma_3_is_read_by_its_class():
     text = {"hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
     nested = {"model_type": "gemma3", "text_config": {**text, "model_type": "gemma3_text"}}
