@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO, get_args
 
 import torch
 
+from mla_viz.bench import command
 from mla_viz.findings.audit import audit
 from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    command.arguments(commands.add_parser("bench", help="decode steps measured on this machine"))
     return parser
 
 
@@ -438,6 +440,7 @@ _COMMANDS = {
     "fits": _fits,
     "audit": _audit,
     "parallel": _parallel,
+    "bench": command.run,
 }
 
 
@@ -445,8 +448,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command; bad input gives one line on standard error and exit status 2."""
     torch.set_num_threads(1)  # steps are small: a second thread costs more than it brings
     args = vars(_parser().parse_args(argv))
-    command = _COMMANDS[args.pop("command")]
+    run = _COMMANDS[args.pop("command")]
     try:
-        command(args)
+        run(args)
     except ValueError as error:
         _refuse(error)
