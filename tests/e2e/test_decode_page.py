@@ -240,3 +240,14 @@ def test_hostile_text_is_text(visit, app_url):
         visit.player.get_by_text("<", exact=True).count() + visit.player.get_by_text("<img").count()
     )
     assert visit.errors == []
+
+
+def test_a_rounded_cache_is_smaller_and_the_badge_says_how_far_the_sides_are_apart(visit, app_url):
+    visit.open(app_url + "?cache_dtype=int8&max_new_tokens=8")
+    visit.player.get_by_text("one model, right cache rounded to int8").wait_for()
+    visit.player.get_by_text("reads rounded values, so the sides differ").wait_for()
+    visit.page.get_by_role("heading", name="One model, one cache rounded").wait_for()
+    rounded = visit.value("right-bytes")
+    visit.open(app_url + "?max_new_tokens=8")
+    assert visit.player.get_by_text("rounded to").count() == 0
+    assert visit.value("right-bytes") != rounded
