@@ -21,7 +21,6 @@ from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.fits import WEIGHT_BITS, fits
 from mla_viz.findings.memory import DIVIDED, Memory, memory
 from mla_viz.findings.prompts import CHANCE
-from mla_viz.published.accelerators import accelerators
 from mla_viz.published.config_json import open_config
 from mla_viz.published.layers import CACHE_DTYPES
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
@@ -78,13 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+UNSET = {"cache_dtype": "the dtype (the right side's cache: int8, fp8, int4; _all: RoPE key too)"}
+
+
 def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str) -> None:
     """An option for every field but the prompt; `unset` is said of those that are None."""
     for field in fields(settings):
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
-            start = unset if field.default is None else f"{field.default!r}"
+            none = UNSET.get(field.name, unset)
+            start = none if field.default is None else f"{field.default!r}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
 
 
@@ -133,7 +136,7 @@ def _strategy_argument(parser: argparse.ArgumentParser) -> None:
 
 def _fits_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
-    parser.add_argument("--accelerator", default="H200 SXM", help=", ".join(accelerators()))
+    parser.add_argument("--accelerator", default="H200 SXM", help="a name of the catalog")
     parser.add_argument("--ranks", type=int, default=8, help="accelerators")
     parser.add_argument("--weights", default="fp8", help=", ".join(WEIGHT_BITS))
     parser.add_argument("--params", type=float, help="parameters, where they cannot be counted")
@@ -198,6 +201,7 @@ def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
     return {
         "mechanism": side.mechanism,
         "cache_elems_per_token_per_layer": side.cache_elems,
+        "cache_dtype": side.cache_dtype,
         "cache_bytes": int(side.cache_bytes[-1]),
         "steps": steps,
     }
@@ -220,7 +224,8 @@ def _print_run(run: Run) -> None:
     print(f"{run.prompt}|{run.text}")
     for side in run.sides():
         print(
-            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer,"
+            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer"
+            f"{f' in {side.cache_dtype}' if side.cache_dtype else ''},"
             f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
             f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"
         )
@@ -354,7 +359,7 @@ def _print_memory(m: Memory) -> None:
         print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
     if m.tp > 1:
         print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
-    for words in m.caveats:
+    for words in (*m.warnings, *m.given_up):
         print(words)
 
 

@@ -52,6 +52,12 @@ def decimal_bytes_text(number_bytes: Number) -> str:
     return f"{number_bytes:.0f} B"
 
 
+def short_count(count: Number) -> str:
+    """`671B`, `8.03B`, `135M`: three digits."""
+    size, unit = (1e9, "B") if count >= 0.9995e9 else (1e6, "M")
+    return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:,.0f}{unit}"
+
+
 def micros_text(microseconds: Number) -> str:
     """`12.3 µs`, `1.25 ms`, `2.40 s`: three digits."""
     for size, unit in ((1e6, "s"), (1e3, "ms")):

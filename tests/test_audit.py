@@ -365,6 +365,8 @@ def test_two_measurements_give_slope_and_fixed_part_exactly(model, tokens, more,
     assert found.expected_bytes_per_token == due.bytes_per_token
     assert found.expected_fixed_bytes == fixed
     assert (found.causes[0].name, found.ratio) == (AS_EXPECTED, 1)
+    assert found.causes[0].fixed_fits == (beside <= TOLERANCE * (fixed + beside))
+    assert found.verdict.endswith("in none of its parts.") != found.causes[0].fixed_fits
 
 
 def test_one_measurement_says_that_it_assumes_the_fixed_part():
@@ -449,10 +451,20 @@ def test_two_causes_are_found_where_no_one_of_them_is_enough(model, tokens):
 
 
 def test_a_coincidence_of_two_comes_after_one_cause_that_comes_near():
-    near = round(71.111 * 70272 * 1.01)  # expanded K and V, and one in a hundred more
-    found = audit("DeepSeek-V3", f"{near * 1000} B @ 1000")
-    assert found.causes[0].name == "expanded K and V"
+    four_copies_in_int8 = 4 * 61 * (516 + 68)  # float32 is 1.4 % less
+    found = audit("DeepSeek-V3", f"{four_copies_in_int8 * 1000} B @ 1000")
+    assert found.causes[0].name == "float32 instead of bfloat16"
     assert found.causes[0].error > TOLERANCE_OF_TWO
+    assert any(len(cause.changes) == 2 and cause.error == 0 for cause in found.causes)
+
+
+def test_what_is_near_the_expected_is_no_layer_more():
+    one_in_a_hundred_more = 70975 * 1024  # a layer of multi-token prediction is 1.6 % more
+    found = audit("DeepSeek-V3", f"{one_in_a_hundred_more} B @ 1024")
+    assert [cause.name for cause in found.causes[:2]] == [
+        AS_EXPECTED,
+        "a layer of multi-token prediction",
+    ]
 
 
 @given(st.floats(0.01, 500).filter(lambda x: abs(x - 1) > TOLERANCE), st.integers(1, 10**6))
@@ -488,6 +500,8 @@ def test_nothing_fits_is_said_plainly():
         ("10 B @ 0", "expected bytes and tokens from 1"),
         ("20 B @ 10; 10 B @ 20", "expected more bytes for more tokens"),
         ("20 B @ 10; 30 B @ 10", "expected more bytes for more tokens"),
+        (f"{QWEN3_VLLM}\n{QWEN3_SGLANG}", "lines of one engine, got vLLM and SGLang"),
+        (f"{'9' * 5000} B @ 10", "expected lines of vLLM"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(reported, says, capsys):
@@ -512,6 +526,8 @@ def test_any_text_is_read_or_refused_with_a_sentence(text):
         ({"cache_dtype": "fp4"}, "cache_dtype: expected"),
         ({"model": "GPT-9"}, "expected a config.json or one of"),
         ({"model": made(())}, "expected one whose cache grows"),
+        ({"page": 64, "reported": "5 B @ 65; 6 B @ 70"}, "enough tokens for the cache to grow"),
+        ({"cache_dtype": "q8_0", "model": made(latent_layer(33, 1))}, "multiple of 32 values"),
     ],
 )
 def test_bad_settings_are_refused(settings, says):

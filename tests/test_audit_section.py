@@ -6,7 +6,7 @@ from mla_viz.findings.audit import audit
 from mla_viz.published.catalog import cached_model
 from mla_viz.ui.memory.asked import Asked
 from mla_viz.ui.memory.audit import EXAMPLE, audit_section
-from tests.screens import said, section, tables
+from tests.screens import page, said, section, tables
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
 
@@ -81,3 +81,9 @@ def test_what_can_be_taken_along():
     app = section(audit_section, V3, {}, report="4997120 B @ 1")
     buttons = {each.proto.label: each for each in app.get("download_button")}
     assert set(buttons) == {"Causes as CSV", "All of it as JSON"}
+
+
+def test_it_is_a_tab_of_the_memory_page():
+    app = page("pages/memory.py", part="Why is mine larger?", report="4997120 B @ 1")
+    assert not app.exception
+    assert any("71.11 times the expected bytes" in text for text in said(app))

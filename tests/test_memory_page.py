@@ -2,7 +2,9 @@
 
 import base64
 import json
+import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -159,9 +161,14 @@ def test_every_ratio_names_its_baseline_and_says_the_right_way_round(name, basel
         assert baseline in (GQA, COMPARED, "own expanded cache")
         return
     other, figures = found
-    assert words.endswith((f"than {other}.", f"as {other}.", "nothing of it grows."))
+    first = sections.ratio_words(other, figures)
+    assert words.startswith(first)
+    assert first.endswith((f"than {other}.", f"as {other}.", "nothing of it grows."))
     if figures.ratio is not None:
-        assert ("smaller" in words, "larger" in words) == (figures.ratio > 1, figures.ratio < 1)
+        assert ("smaller" in first, "larger" in first) == (figures.ratio > 1, figures.ratio < 1)
+    expanded = m.baselines.get("own expanded cache")
+    both = expanded is not None and other != "own expanded cache"
+    assert ("expanded cache is" in words) == both
 
 
 def test_a_link_holds_the_fields_that_decide_and_no_other():
@@ -189,8 +196,12 @@ def test_what_is_no_link_is_refused_in_one_line(text):
 
 def test_a_link_that_unpacks_to_gigabytes_is_refused():
     bomb = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * 50_000_000, 9)).decode()
+    tracemalloc.start()
     with pytest.raises(ValueError, match=r"config\.json: expected"):
         unpack_config(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def memory_page(**query):
@@ -208,8 +219,13 @@ def test_the_page_shows_what_the_command_line_prints():
     app = memory_page()
     assert not app.error
     names = app.multiselect(key="models").value
+    state = memory("Kimi-Linear-48B-A3B", 131_072).warnings[0]
+    assert f":material/warning: {state}" in [text.value for text in app.caption]
     assert heading(app) == [UNITS[DECIMAL](memory(name, 131_072).total_bytes) for name in names]
-    assert "**56.9 times smaller** a token than plain MHA of the same heads." in said(app)
+    assert (
+        "**56.9 times smaller** a token than plain MHA of the same heads. Its own expanded cache is"
+        " 71.1 times as large."
+    ) in said(app)
     assert json.loads(app.get("plotly_chart")[0].spec)["data"][0]["name"] == "DeepSeek-V3"
 
 
@@ -231,7 +247,7 @@ def test_the_address_restores_everything():
     assert heading(app) == [
         UNITS[BINARY](memory(m, 100_000, **counted).total_bytes) for m in models
     ]
-    assert any(words.endswith("a token than GQA-2.") for words in said(app))
+    assert any("a token than GQA-2." in words for words in said(app))
 
 
 def test_a_dtype_that_does_not_apply_is_said_in_the_card_of_its_model_alone():
@@ -252,6 +268,21 @@ def test_a_bad_number_is_refused_under_its_field_and_the_last_good_one_stays():
     assert app.error[0].value.startswith("context: expected a whole number from 1 to")
     assert app.error[0].value.endswith("The page goes on with 1,000.")
     assert heading(app) == before
+
+
+@pytest.mark.parametrize(
+    ("params", "active", "words"),
+    [
+        (None, None, ""),
+        (8.03e9, 8.03e9, " · 8.03B parameters"),
+        (671.03e9, 37.552e9, " · 671B parameters, 37.6B at work"),
+        (1.026e12, None, " · 1,026B parameters"),
+        (134_515_008, None, " · 135M parameters"),
+    ],
+)
+def test_a_card_says_how_many_parameters_there_are(params, active, words):
+    counts = {"params": params and int(params), "active_params": active and int(active)}
+    assert sections.sized(replace(made(), **counts)) == words
 
 
 def test_nothing_chosen_asks_for_a_model():
@@ -288,7 +319,7 @@ def test_every_tab_shows_its_part():
     (rows,) = tables(app)
     assert {row["against"] for row in rows} == set(memory("DeepSeek-V2").baselines)
     app = memory_page(part="What is given up", models="Gemma-3-27B")
-    assert f"- {memory('Gemma-3-27B').caveats[0]}" in said(app)
+    assert f"- {memory('Gemma-3-27B').given_up[0]}" in said(app)
     app = memory_page(part="The formula", models="Gemma-3-27B")
     assert sum("52 layers × 1 sequence × 1,024 tokens" in body for body in bodies(app)) == 1
 
@@ -312,7 +343,7 @@ def test_every_published_file_fits_in_a_link(path):
 
 def test_what_fits_is_counted_from_the_model_s_own_weights_or_from_what_is_said():
     app = memory_page(part="What fits", models="DeepSeek-V3", **{"params_DeepSeek-V3": 671})
-    (rows,) = tables(app)
+    rows, shares = tables(app)
     held = {
         how: fits("DeepSeek-V3", params=671e9, context=131_072, strategy=key)
         for how, key in DIVIDED.items()
@@ -332,7 +363,7 @@ def test_on_more_ranks_it_is_said_that_a_latent_is_copied():
         **{"params_DeepSeek-V3": 671},
     )
     assert any("the latent is the larger cache" in warning.value for warning in app.warning)
-    (rows,) = tables(app)
+    rows, _ = tables(app)
     by_heads, by_sequences = (
         int(rows[0][f"sequences, by {how}"]) for how in ("heads", "sequences")
     )

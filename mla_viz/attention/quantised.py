@@ -1,13 +1,11 @@
 """Caches kept in fewer bits: codes by groups with a scale each, multiplied out where they are read.
 
-Three formats: int8 and int4 as llama.cpp's q8_0 and q4_0 lay them (groups of 32, a float16 scale),
-fp8 as FlashMLA does (e4m3, groups of 128, a float32 scale). A scale is its group's largest value
-over the largest code; the last group of a row may be shorter. Scales count as bytes. The RoPE key
-stays as it is, unless the format's name ends in _all.
+How many bits, and how many values share a scale, says `mechanisms.formats`; here are the codes. A
+scale is its group's largest value over the largest code.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mla_viz.attention.cache import Cache, NoCache, Rows
-from mla_viz.config import told
+from mla_viz.mechanisms.formats import Format
 
 F8 = torch.float8_e4m3fn
 
@@ -39,49 +37,24 @@ def _parted(pairs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CacheFormat:
-    """How values are kept: codes up to `largest`, `group` neighbours to a scale.
+class Codes:
+    """The numbers that stand for values, up to `largest`, and what they and scales are stored in.
 
     `pack` turns codes as numbers into what is stored, `unpack` gives them back.
     """
 
-    name: str
     largest: int
-    group: int
-    scale: torch.dtype
     stored: torch.dtype
-    bits: int
     pack: Callable[[Tensor], Tensor]
     unpack: Callable[[Tensor], Tensor]
-    keep_rope: bool = True
-
-    def row_bytes(self, width: int) -> int:
-        """Bytes of a row: codes, and a scale for each group."""
-        return -(-width * self.bits // 8) + self.groups(width) * self.scale.itemsize
-
-    def groups(self, width: int) -> int:
-        """Groups of a row, the last one shorter where need be."""
-        return -(-width // self.group)
 
 
-_KEPT = (
-    CacheFormat("int8", 127, 32, torch.float16, torch.int8, 8, _rounded, Tensor.float),
-    CacheFormat("fp8", 448, 128, torch.float32, F8, 8, lambda codes: codes.to(F8), Tensor.float),
-    CacheFormat("int4", 7, 32, torch.float16, torch.int8, 4, _paired, lambda x: _parted(x).float()),
-)
-_ALL = tuple(replace(each, name=f"{each.name}_all", keep_rope=False) for each in _KEPT)
-FORMATS = {each.name: each for each in (*_KEPT, *_ALL)}
-
-
-def find_format(name: str) -> CacheFormat:
-    """The format of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in FORMATS:
-        raise ValueError(f"cache_dtype: expected one of {', '.join(FORMATS)}, got {told(name)}")
-    return FORMATS[name]
+CODES = {
+    "int8": Codes(127, torch.int8, _rounded, Tensor.float),
+    "fp8": Codes(448, F8, lambda codes: codes.to(F8), Tensor.float),
+    "int4": Codes(7, torch.int8, _paired, lambda pairs: _parted(pairs).float()),
+}
+SCALES = {2: torch.float16, 4: torch.float32}  # by their bytes
 
 
 class QuantisedRows:
@@ -93,21 +66,22 @@ class QuantisedRows:
         width: int,
         dtype: torch.dtype,
         device: torch.device | str,
-        kept: CacheFormat,
+        kept: Format,
     ) -> None:
-        self._width, self._dtype, self._kept = width, dtype, kept
-        self._codes = Rows(lead, -(-width * kept.bits // 8), kept.stored, device)
-        self._scales = Rows(lead, kept.groups(width), kept.scale, device)
+        self._width, self._dtype, self._group = width, dtype, kept.group
+        self._made = CODES[kept.name.removesuffix("_all")]
+        self._codes = Rows(lead, -(-width * kept.bits // 8), self._made.stored, device)
+        self._scales = Rows(lead, kept.groups(width), SCALES[kept.scale_bytes], device)
 
     def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
         """Write the rows behind the filled part."""
-        kept = self._kept
-        missing = self._scales.filled.shape[-1] * kept.group - self._width
-        padded = F.pad(rows.float(), (0, missing)).unflatten(-1, (-1, kept.group))
-        scales = (padded.abs().amax(-1) / kept.largest).to(kept.scale)
+        largest, kept = self._made.largest, self._scales.filled
+        missing = kept.shape[-1] * self._group - self._width
+        padded = F.pad(rows.float(), (0, missing)).unflatten(-1, (-1, self._group))
+        scales = (padded.abs().amax(-1) / largest).to(kept.dtype)
         divisors = torch.where(scales > 0, scales, 1).float().unsqueeze(-1)
-        codes = (padded / divisors).clamp(-kept.largest, kept.largest).flatten(-2)
-        self._codes.append(kept.pack(codes[..., : self._width]))
+        codes = (padded / divisors).clamp(-largest, largest).flatten(-2)
+        self._codes.append(self._made.pack(codes[..., : self._width]))
         self._scales.append(scales)
 
     def forget(self, tokens: int) -> None:
@@ -118,8 +92,8 @@ class QuantisedRows:
     @property
     def filled(self) -> Float[Tensor, "*lead seq width"]:
         """The rows written so far, as near as the format keeps them."""
-        codes = self._kept.unpack(self._codes.filled)[..., : self._width]
-        scales = self._scales.filled.float().repeat_interleave(self._kept.group, -1)
+        codes = self._made.unpack(self._codes.filled)[..., : self._width]
+        scales = self._scales.filled.float().repeat_interleave(self._group, -1)
         return (codes * scales[..., : self._width]).to(self._dtype)
 
     @property
@@ -165,7 +139,7 @@ class Stretches:
         return sum(part.allocated_bytes for part in self._parts)
 
 
-def keep_in(cache: Cache, kept: CacheFormat, rope: int) -> None:
+def keep_in(cache: Cache, kept: Format, rope: int) -> None:
     """Have an empty cache keep its rows in a format.
 
     `rope` is how many columns of a key are RoPE's own: 0 where RoPE turns all of it.

@@ -3,6 +3,7 @@
 Colour is the mechanism's, as everywhere; dashes and marks tell models of one mechanism apart.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -92,16 +93,21 @@ def contexts(chosen: int, log_scale: bool) -> list[int]:
 def memory_numbers(
     lines: Sequence[Line], at: Sequence[int], batch: int, cache_dtype: str, page: int
 ) -> list[dict[str, object]]:
-    """The chart's numbers: a row a model and context."""
+    """The chart's numbers: a row a model and context. Equal parts of layers are counted once."""
+    parts = {line.label: Counter(line.model.kept) for line in lines}
     return [
         {
-            "model": line.label,
+            "model": label,
             "context": context,
             "batch": batch,
             "cache_dtype": cache_dtype,
-            "bytes": batch * cache_bytes(line.model.kept, context, cache_dtype, page),
+            "bytes": batch
+            * sum(
+                count * cache_bytes([part], context, cache_dtype, page)
+                for part, count in kept.items()
+            ),
         }
-        for line in lines
+        for label, kept in parts.items()
         for context in at
     ]
 

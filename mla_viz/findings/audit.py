@@ -41,7 +41,8 @@ class Cause:
     """What reproduces a number, or comes near: `changes` of what is kept, none where it is right.
 
     `bytes` are those of the last measurement, `ratio` is taken to the expected ones, `error` is
-    how far from the measured ones; of two measurements both compare slopes.
+    how far from the measured ones; of two measurements both compare slopes, and `fixed_fits` says
+    whether the fixed part is reproduced too.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Cause:
     ratio: float
     error: float
     fits: bool
+    fixed_fits: bool
     sentence: str
 
 
@@ -188,6 +190,8 @@ def audit(
     if not bill.bytes_per_token:
         raise ValueError(f"model: expected one whose cache grows, got {found.label}")
     expected = _line(bill, read)
+    if not expected.slope:
+        raise ValueError("reported: expected enough tokens for the cache to grow, got too few")
     measured = _fitted(read, expected)
     last = read[-1]
     listed = tuple(
@@ -213,7 +217,7 @@ def audit(
         causes=tuple(causes),
         tolerance=TOLERANCE,
         assumption=_assumption(read, expected),
-        verdict=_verdict(causes, ratio),
+        verdict=_verdict(causes, ratio) + _beside(causes[0], measured, expected),
         source=found.source,
     )
 
@@ -343,6 +347,7 @@ def _cause(found: _Found, expected: _Line, read: tuple[Measurement, ...]) -> Cau
         ratio,
         found.error,
         found.fits,
+        found.fixed_fits,
         sentence,
     )
 
@@ -353,6 +358,16 @@ def _assumption(read: tuple[Measurement, ...], expected: _Line) -> str:
     return (
         "One measurement does not tell a slope from a fixed part: the fixed part is taken to be"
         f" the expected {round(expected.fixed):,} bytes."
+    )
+
+
+def _beside(first: Cause, measured: _Line, expected: _Line) -> str:
+    """What is said of a fixed part that the best cause leaves unexplained."""
+    if first.fixed_fits:
+        return ""
+    return (
+        f" That is the slope; of a fixed part of {number_text(_plain(measured.fixed))} bytes,"
+        f" {number_text(_plain(expected.fixed))} expected, the rest is in none of its parts."
     )
 
 

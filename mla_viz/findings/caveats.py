@@ -16,17 +16,16 @@ from mla_viz.published.layers import (
     bytes_per_token,
     cache_bytes,
 )
-from mla_viz.words import bytes_text, count_text
+from mla_viz.words import bytes_text, count_text, decimal_bytes_text
 
 
-def caveats(
+def warnings(
     model: CachedModel, context: int, cache_dtype: str, ranks: int, strategy: str, groups: int
 ) -> tuple[str, ...]:
-    """The sentences that apply to a model at this context, on so many ranks."""
+    """Where a model's cache is not the small one, at this context and on so many ranks."""
     return (
         *_larger_latent(model, ranks if strategy == "tp" else 1, groups),
         *_heavy_state(model, context, cache_dtype),
-        *_given_up(model),
     )
 
 
@@ -57,18 +56,19 @@ def _heavy_state(model: CachedModel, context: int, cache_dtype: str) -> Iterator
     grows = bytes_per_token(model.kept, cache_dtype)
     if not fixed:
         return
+    size = f"{decimal_bytes_text(fixed)} ({bytes_text(fixed)})"
     if not grows:
-        yield f"Nothing grows: {bytes_text(fixed)} a sequence, whatever the context."
+        yield f"Nothing grows: {size} a sequence, whatever the context."
         return
     tokens = Fraction(fixed) / grows
     side = "more" if context < tokens else "less"
     yield (
-        f"The fixed state of a sequence, {bytes_text(fixed)}, is worth {round(tokens):,} tokens of"
+        f"The fixed state of a sequence, {size}, is worth {round(tokens):,} tokens of"
         f" what grows: at {count_text(context, 'token')} it is {side} than half of the two."
     )
 
 
-def _given_up(model: CachedModel) -> Iterator[str]:
+def given_up(model: CachedModel) -> Iterator[str]:
     """What cannot be read any more, or not one by one, and in how many layers."""
     layers = len(model.layers)
 

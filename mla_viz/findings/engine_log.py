@@ -16,7 +16,7 @@ from mla_viz.config import told
 
 LONGEST = 1_000_000  # characters of a log
 MOST_TOKENS = 1 << 40
-_NUMBER = r"\d{1,3}(?:[,_]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_NUMBER = r"(?:\d{1,3}(?:[,_]\d{3}){1,5}|\d{1,18})(?:\.\d{1,9})?"
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _UNIT = r"[kKMGT]i?B|B|bytes"
 _PLAIN = re.compile(rf"\s*({_NUMBER})\s*({_UNIT})?\s*@\s*({_NUMBER})(?:\s*tokens?)?\s*", re.I)
@@ -119,6 +119,11 @@ def read_measurements(text: str) -> tuple[Measurement, ...]:
     if len(unique) > 2:
         raise ValueError(
             f"reported: expected one or two measurements, got {len(unique)}; leave two of them"
+        )
+    if len({m.engine for m in unique}) > 1:
+        raise ValueError(
+            f"reported: expected lines of one engine, got {unique[0].engine} and"
+            f" {unique[1].engine}; leave one of them"
         )
     for m in unique:
         if not 1 <= m.context <= MOST_TOKENS or not 1 <= m.tokens <= MOST_TOKENS or m.bytes < 1:

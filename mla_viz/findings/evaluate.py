@@ -17,10 +17,10 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
-from mla_viz.attention.quantised import CacheFormat, find_format
 from mla_viz.config import AttentionGeometry, check_callback, check_text, check_whole, told
 from mla_viz.findings.scores import Score
 from mla_viz.findings.stories import read_stories
+from mla_viz.mechanisms.formats import Format, find_format
 from mla_viz.mechanisms.table import check_mechanism, mechanism_of, runs_weights_of
 from mla_viz.model.decoder import Decoder, ModelWeights
 from mla_viz.model.device import parse_dtype, pick_device
@@ -96,7 +96,7 @@ def score_stories(
     stories: list[str],
     tokenizer: ByteTokenizer,
     on_story: Callable[[int, int], None] | None = None,
-    kept: CacheFormat | None = None,
+    kept: Format | None = None,
 ) -> Score:
     """Score weights on stories already read, the cache kept as the weights are or in a format.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mla_viz.config import check_choice, check_int, told
 from mla_viz.cost import STRATEGIES, even_shares
-from mla_viz.findings.caveats import caveats
+from mla_viz.findings.caveats import given_up, warnings
 from mla_viz.published.catalog import cached_model, model_names
 from mla_viz.published.config_json import read_config
 from mla_viz.published.layers import (
@@ -70,9 +70,9 @@ class Memory:
     they are, since compressed layers keep a row for several tokens. `elems_per_token_per_layer` is
     None where layers differ. `fixed_bytes` are states of one sequence, `window_bytes` what its
     windows hold at this context. `total_bytes` is all of it for all sequences; `per_rank_bytes`
-    what the fullest of `tp` ranks holds under the strategy. `caveats` are sentences: what its
-    layers give up, where it is larger than what it is compared with. `params` are the model's
-    weights and `active_params` those at work for a token, None where they cannot be counted.
+    what the fullest of `tp` ranks holds under the strategy. `warnings` and `given_up`
+    are sentences: where it is not the small one, and what its layers do not keep. `params` are the
+    model's weights, `active_params` those at work for a token, None where they cannot be counted.
     """
 
     model: str
@@ -94,7 +94,8 @@ class Memory:
     per_rank_bytes: int
     baselines: dict[str, Beside]
     factors: tuple[Factors, ...]
-    caveats: tuple[str, ...]
+    warnings: tuple[str, ...]
+    given_up: tuple[str, ...]
     source: str
 
     def record(self) -> dict[str, Any]:
@@ -165,7 +166,8 @@ def memory(
         per_rank_bytes=rank_bytes(layers, context, batch, dtype, page, tp, strategy),
         baselines=_baselines(found, layers, groups),
         factors=_factors(layers, context, batch, dtype, page),
-        caveats=caveats(replace(found, layers=layers), context, dtype, tp, strategy, groups),
+        warnings=warnings(replace(found, layers=layers), context, dtype, tp, strategy, groups),
+        given_up=tuple(given_up(found)),
         source=found.source,
     )
 

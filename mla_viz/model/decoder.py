@@ -14,9 +14,10 @@ from torch import Tensor
 
 from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
-from mla_viz.attention.quantised import CacheFormat, keep_in
+from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import AttentionWeights, cast
 from mla_viz.config import MLAGeometry, ModelGeometry
+from mla_viz.mechanisms.formats import Format
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Decoder:
         weights: ModelWeights,
         mechanism: str,
         batch: tuple[int, ...] = (),
-        kept: CacheFormat | None = None,
+        kept: Format | None = None,
     ) -> None:
         self.weights = weights
         self._mechanism = implementation(mechanism)

@@ -11,7 +11,9 @@ from typing import Any
 from mla_viz.config import told
 from mla_viz.published.fields import Fields, refuse
 from mla_viz.published.layers import CachedModel
-from mla_viz.published.layouts import READERS, read_blocks
+from mla_viz.published.layouts import read_blocks
+from mla_viz.published.parameters import count
+from mla_viz.published.readers import DEFAULTS, READERS
 
 LONGEST = 2_000_000  # characters; published files have some 20,000
 NESTS = ("text_config", "llm_config", "language_config")
@@ -77,7 +79,9 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
         nested = next((record[nest] for nest in NESTS if isinstance(record.get(nest), dict)), None)
         if nested is None:
             break
-        record = nested if nested.get("model_type") else {**nested, "model_type": outer}
+        tied = record.get("tie_word_embeddings", nested.get("tie_word_embeddings"))
+        own_type = nested.get("model_type") or outer
+        record = {**nested, "model_type": own_type, "tie_word_embeddings": tied}
     kind = record.get("model_type")
     if not isinstance(kind, str):
         refuse(" model_type", "the name of a model type", "none" if kind is None else told(kind))
@@ -85,7 +89,12 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
         refuse(
             " model_type", "one whose layout is known", f"{told(kind)}, which this does not read"
         )
+    named = {name: value for name, value in record.items() if value is not None}
+    fields = Fields({**record, **DEFAULTS.get(kind, {}), **named})
+    name = outer if own else kind
     if record.get("block_configs") is not None:
-        own = read_blocks
-    model = (own or READERS[kind])(Fields(record))
-    return replace(model, label=outer) if isinstance(outer, str) else model
+        own, name = read_blocks, "nemotron-nas"
+    model = (own or READERS[kind])(fields)
+    params, active = count(name, fields, model)
+    label = outer if isinstance(outer, str) else model.label
+    return replace(model, label=label, params=params, active_params=active)

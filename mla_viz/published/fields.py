@@ -66,18 +66,18 @@ class Fields:
     @property
     def n_layers(self) -> int:
         """Layers of the decoder, those of multi-token prediction apart."""
-        names = ("num_hidden_layers", "n_layer", "num_layers")
+        names = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
         return check_int("config.json num_hidden_layers", self.whole(*names), 1, MOST_LAYERS)
 
     @property
     def n_heads(self) -> int:
         """Query heads."""
-        return self.whole("num_attention_heads", "n_head")
+        return self.whole("num_attention_heads", "n_head", "n_heads")
 
     @property
     def d_model(self) -> int:
         """Width of the hidden state."""
-        return self.whole("hidden_size", "n_embd")
+        return self.whole("hidden_size", "n_embd", "n_embed", "d_model")
 
     def n_kv_heads(self, default: int | None = None) -> int:
         """Key/value heads; a class may have a number of its own where the file names none."""

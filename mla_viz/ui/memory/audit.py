@@ -104,7 +104,10 @@ def part_rows(found: Audit, asked: Asked) -> list[dict[str, str]]:
     rows = [
         (part.part, text(part.bytes_per_token), "", text(part.bytes), "") for part in found.parts
     ]
-    rows += [(f"{k}, as printed", "", "", "", text(size)) for k, size in last.split.items()]
+    rows += [
+        (f"{k}, as printed", "", text(size / last.tokens), "", text(size))
+        for k, size in last.split.items()
+    ]
     rows += [
         ("fixed", "", "", text(found.expected_fixed_bytes), text(found.fixed_bytes)),
         (

@@ -38,6 +38,7 @@ def what_fits(asked: Asked, memories: Memories) -> None:
         return fits(asked.models[name], machine.name, ranks, dtype, known[name], *counted)
 
     st.html(table_html([_row(name, ranks, found, asked) for name in known]))
+    st.html(table_html([_shares(name, ranks, found, asked) for name in known]))
     rows = {name: [found(name, n, strategy) for n in sorted({*RANKS, ranks})] for name in known}
     lines = [Line(name, asked.models[name], list(memories).index(name)) for name in known]
     figure = fits_figure(lines, list(rows.values()), ranks, is_dark())
@@ -102,10 +103,25 @@ def _row(
     }
 
 
+def _shares(
+    name: str, ranks: int, found: Callable[[str, int, str], Fit], asked: Asked
+) -> dict[str, str]:
+    """What one sequence takes of each accelerator that holds any of it."""
+    return {
+        f"one sequence of {asked.context:,} tokens takes, on each": name,
+        **{
+            f"by {how.partition(' (')[0]}": UNITS[asked.unit](
+                found(name, ranks, key).sequence_bytes
+            )
+            for how, key in DIVIDED.items()
+        },
+    }
+
+
 def _on_ranks(name: str, asked: Asked, ranks: int, strategy: str) -> None:
     """What dividing does to the cache of a model, where it is the larger one there."""
-    alone = memory(asked.models[name], **asked.counted).caveats
-    shared = memory(asked.models[name], **asked.counted, tp=ranks, strategy=strategy).caveats
+    alone = memory(asked.models[name], **asked.counted).warnings
+    shared = memory(asked.models[name], **asked.counted, tp=ranks, strategy=strategy).warnings
     for words in shared:
         if words not in alone:
             st.warning(f"**{name}**: {words}")

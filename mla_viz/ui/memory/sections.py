@@ -17,10 +17,11 @@ from mla_viz.figures.memory import (
 from mla_viz.figures.table import table_html
 from mla_viz.findings.alternatives import alternatives
 from mla_viz.findings.memory import MHA, OWN_EXPANDED, Beside, Memory, memory
+from mla_viz.published.layers import CachedModel
 from mla_viz.ui.chart import chart
 from mla_viz.ui.memory.asked import COMPARED, GQA, Asked
 from mla_viz.ui.quality import is_dark
-from mla_viz.words import bytes_text, count_text, decimal_bytes_text, number_text
+from mla_viz.words import bytes_text, count_text, decimal_bytes_text, number_text, short_count
 
 Memories = Mapping[str, Memory]
 MODELS_TOO, ATTENTIONS = "These models", "Other attention in the first model"
@@ -37,7 +38,7 @@ def cards(asked: Asked) -> Memories:
         st.columns(len(asked.models)), asked.models.items(), strict=True
     ):
         with place.container(border=True, height="stretch"):
-            st.markdown(f"**{name}**  \n{model.attention}")
+            st.markdown(f"**{name}**  \n{model.attention}{sized(model)}")
             try:
                 found[name] = memory(model, **asked.counted)
             except ValueError as error:
@@ -47,11 +48,23 @@ def cards(asked: Asked) -> Memories:
     return found
 
 
+def sized(model: CachedModel) -> str:
+    """Its parameters, and those at work for a token where not all are."""
+    if model.params is None:
+        return ""
+    words = f" · {short_count(model.params)} parameters"
+    if model.active_params in (None, model.params):
+        return words
+    return f"{words}, {short_count(model.active_params)} at work"
+
+
 def _card(m: Memory, asked: Asked) -> None:
     st.markdown(f"## {UNITS[asked.unit](m.total_bytes)}")
     sequences = "" if m.batch == 1 else f"{m.batch:,} sequences of "
     st.caption("  \n".join((f"for {sequences}{count_text(m.context, 'token')}", *grown(m, asked))))
     st.markdown(against(m, asked))
+    for words in m.warnings:
+        st.caption(f":material/warning: {words}")
 
 
 def grown(m: Memory, asked: Asked) -> list[str]:
@@ -78,11 +91,19 @@ def beside(m: Memory, asked: Asked) -> tuple[str, Beside] | None:
 
 
 def against(m: Memory, asked: Asked) -> str:
-    """The ratio to the chosen baseline in a sentence."""
+    """The ratio to the chosen baseline in a sentence, and where it has one to its expanded form."""
     found = beside(m, asked)
     if found is None:
         return f"No baseline: it has none of the kind “{asked.baseline}”."
-    name, other = found
+    words = ratio_words(*found)
+    own = m.baselines.get(OWN_EXPANDED)
+    if own and own.ratio and found[0] != OWN_EXPANDED:
+        words += f" Its own expanded cache is {number_text(own.ratio)} times as large."
+    return words
+
+
+def ratio_words(name: str, other: Beside) -> str:
+    """How many times smaller or larger a cache is than a baseline."""
     if other.ratio is None:
         return f"No ratio to {name}: nothing of it grows."
     if other.ratio == 1:
@@ -166,9 +187,9 @@ def baselines(_: Asked, memories: Memories) -> None:
 
 
 def given_up(_: Asked, memories: Memories) -> None:
-    """The caveats of every model."""
+    """What every model's layers do not keep, for the size of their cache."""
     for name, m in memories.items():
         st.markdown(f"**{name}**")
         st.markdown(
-            "\n".join(f"- {words}" for words in m.caveats) or "- Nothing: every token is kept."
+            "\n".join(f"- {words}" for words in m.given_up) or "- Nothing: every token is kept."
         )
