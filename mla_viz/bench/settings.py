@@ -7,7 +7,7 @@ from mla_viz.config import GQAGeometry, MLAGeometry, check_choice, check_int, to
 from mla_viz.cost import AttentionGeometry, attention_params, cache_elems
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import parse_dtype
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.published.config_json import open_config
 from mla_viz.published.fields import Fields
 from mla_viz.run.settings import Settings
@@ -113,7 +113,7 @@ def layer_geometry(name: str) -> MLAGeometry:
         ValueError: there is none of that name, or the file is none of an MLA model.
     """
     if name in NAMED:
-        return MODELS[NAMED[name]].attention
+        return judged(NAMED[name]).attention
     if name == "demo":
         return Settings().side("right").geometry.attention
     if not isinstance(name, str) or not name.endswith(".json"):
@@ -121,7 +121,7 @@ def layer_geometry(name: str) -> MLAGeometry:
         raise ValueError(f"geometry: expected {known} or a config.json, got {told(name)}")
     fields = Fields(open_config(name))
     widths = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
-    q_lora_rank = None if fields.get("q_lora_rank") is None else fields.whole("q_lora_rank")
+    q_lora_rank = fields.whole("q_lora_rank") if fields.get("q_lora_rank") else None
     return MLAGeometry(
         fields.d_model,
         fields.n_heads,
