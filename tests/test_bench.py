@@ -13,7 +13,7 @@ from mla_viz.bench import points
 from mla_viz.bench.peers import EINSUM, TRANSFORMERS, absorbed_by_einsum, transformers_step
 from mla_viz.bench.points import bench
 from mla_viz.bench.roofline import Roofline
-from mla_viz.bench.settings import PROCESS_BYTES, ROOFLINE_BYTES, TIMED, BenchSettings
+from mla_viz.bench.settings import TIMED, BenchSettings
 from mla_viz.bench.steps import NO_CORE, Layer, steps
 from mla_viz.bench.timing import Times, in_turn
 from mla_viz.config import GQAGeometry, MLAGeometry
@@ -239,7 +239,7 @@ def test_memory_covers_weights_and_the_whole_buffer_of_a_cache(config, mechanism
     layer = Layer(s, mechanism, context)
     tensors = [x for x in vars(layer.weights).values() if isinstance(x, torch.Tensor)]
     held = sum(x.nbytes for x in tensors) + layer._cache.allocated_bytes
-    assert s.memory_bytes - PROCESS_BYTES - ROOFLINE_BYTES > held
+    assert s._mechanism_bytes(mechanism, 2 * context, 2) > held
 
 
 def test_a_stop_keeps_what_is_there_and_gives_the_threads_back(tiny):

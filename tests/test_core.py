@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mla_viz.attention import core
+from mla_viz.attention import core, ops
 from mla_viz.attention.core import attend_one
 from mla_viz.attention.ops import Watch, attend_grouped
 
@@ -82,6 +82,22 @@ def test_half_precision_is_soft_maxed_in_float32(dtype, queries):
     given_ = case(3, queries, 700, 16, 16, dtype)
     _, scores, probs = attend_one(*given_, 1.0)
     assert torch.equal(probs, scores.float().softmax(-1).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("lead", [(1,), (4,), (1, 4), (2, 1), (2, 4), (2, 3, 1)])
+@pytest.mark.parametrize("seq", [1, 3])
+def test_large_weights_of_heads_are_multiplied_as_small_ones(dtype, turned, lead, seq, monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(*lead, seq, 10, generator=generator).to(dtype)
+    weights = torch.randn(4, *((6, 10) if turned else (10, 6)), generator=generator).to(dtype)
+    weights = weights.mT if turned else weights
+    monkeypatch.setattr(core, "LARGE", 1)
+    monkeypatch.setattr(ops, "LARGE", 1)
+    ours, expected = ops.per_head(x, weights), x.double() @ weights.double()
+    limit = {torch.float64: 1e-14, torch.float32: 1e-6}.get(dtype, 1e-2)
+    torch.testing.assert_close(ours.double(), expected, atol=5 * limit, rtol=limit)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

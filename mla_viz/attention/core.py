@@ -32,12 +32,12 @@ def attend_one(
     The scale goes to the queries, which are few. Softmax sums in float32 at least: PyTorch does so
     inside, without a copy.
     """
-    scores = _scores(q * scale, k)
+    scores = scores_of(q * scale, k)
     probs = scores.softmax(-1)
-    return _mix(probs, v), scores, probs
+    return mix(probs, v), scores, probs
 
 
-def _scores(
+def scores_of(
     q: Float[Tensor, "n queries qk"], k: Float[Tensor, "n total qk"]
 ) -> Float[Tensor, "n queries total"]:
     """Each head's q k^T; in float32, keys that come first are read as fast as memory gives them."""
@@ -66,10 +66,10 @@ def _blockwise(
     q: Float[Tensor, "queries qk"], columns: Float[Tensor, "qk total"]
 ) -> Float[Tensor, "queries total"]:
     """q k^T with keys first, block by block."""
-    scores = q.new_empty(len(q), columns.shape[1])
-    for into, block in zip(scores.split(BLOCK, 1), columns.split(BLOCK, 1), strict=True):
+    made = q.new_empty(len(q), columns.shape[1])
+    for into, block in zip(made.split(BLOCK, 1), columns.split(BLOCK, 1), strict=True):
         into.copy_((block.T @ q.T).T)
-    return scores
+    return made
 
 
 def _columns_first(
@@ -79,7 +79,7 @@ def _columns_first(
     return (v.T @ probs.T).T
 
 
-def _mix(
+def mix(
     probs: Float[Tensor, "n queries total"], v: Float[Tensor, "n total v"]
 ) -> Float[Tensor, "n queries v"]:
     """Each head's probs v."""

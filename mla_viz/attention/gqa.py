@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mla_viz.attention.cache import HeadCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, rotate
+from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, per_head, rotate
 from mla_viz.attention.weights import GQAWeights
 
 
@@ -30,8 +30,8 @@ def attend(
 ) -> Attended:
     """Append the new tokens' keys and values, then attend over all that are cached."""
     x = x.unsqueeze(-3)
-    cache.append(rotate(x @ w.W_K, rope), x @ w.W_V)
-    q = rotate(x @ w.W_Q, rope)
+    cache.append(rotate(per_head(x, w.W_K), rope), per_head(x, w.W_V))
+    q = rotate(per_head(x, w.W_Q), rope)
     o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale, watch)
     watch(q=q, o_head=o_head)
     return Attended(merge_heads(o_head, w.W_O), watch.seen)

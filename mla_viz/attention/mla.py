@@ -10,7 +10,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
-from mla_viz.attention.ops import rms_norm, rotate
+from mla_viz.attention.ops import per_head, rms_norm, rotate
 from mla_viz.attention.weights import MLAWeights
 
 
@@ -42,7 +42,7 @@ def head_queries(
 ) -> Float[Tensor, "*batch n_heads seq qk"]:
     """q_i = [c_Q W_UQ,i | RoPE(c_Q W_QR,i)]."""
     c_q = query_input(w, x)
-    return torch.cat([c_q @ w.W_UQ, rotate(c_q @ w.W_QR, rope)], -1)
+    return torch.cat([per_head(c_q, w.W_UQ), rotate(per_head(c_q, w.W_QR), rope)], -1)
 
 
 def expand(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from mla_viz.attention.core import attend_one
+from mla_viz.attention.core import LARGE, attend_one, mix, scores_of
 
 PASSING = (
     *("q", "q_nope", "q_rope", "q_latent"),
@@ -136,6 +136,21 @@ def attend_grouped(
     out = probs.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2) @ v
     watch(k=k, v=v, scores=scores, probs=probs)
     return out.unflatten(-2, (n_heads // n_kv_heads, seq)).flatten(-4, -3)
+
+
+def per_head(
+    x: Float[Tensor, "*batch some_heads seq inner"],
+    W: Float[Tensor, "n_heads inner width"],  # noqa: N803
+) -> Float[Tensor, "*batch n_heads seq width"]:
+    """x W for every head: x is a head's own, or the same for all.
+
+    One row against large weights is a sum of their rows, or a score of each: see `core`.
+    """
+    if W.numel() < LARGE or x.shape[:-3].numel() > 1 or x.shape[-2] > 1 or not x.is_cpu:
+        return x @ W
+    own = x.flatten(0, -3).expand(len(W), -1, -1)
+    product = mix(own, W) if W.stride(-1) == 1 else scores_of(own, W.mT)
+    return product.reshape(*x.shape[:-3], *product.shape)
 
 
 def merge_heads(

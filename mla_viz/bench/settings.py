@@ -121,7 +121,7 @@ def layer_geometry(name: str) -> MLAGeometry:
         raise ValueError(f"geometry: expected {known} or a config.json, got {told(name)}")
     fields = Fields(open_config(name))
     widths = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
-    q_lora_rank = None if fields.get("q_lora_rank") is None else fields.whole("q_lora_rank")
+    q_lora_rank = fields.whole("q_lora_rank") if fields.get("q_lora_rank") else None
     return MLAGeometry(
         fields.d_model,
         fields.n_heads,
