@@ -73,6 +73,9 @@ def _print_memory(m: Memory) -> None:
     print(
         f"{m.model}, {m.attention}: {m.total_bytes:,} bytes for {m.batch:,} x {m.context:,} tokens"
     )
+    if m.params is not None:
+        active = "" if m.active_params is None else f", {m.active_params:,} at work for a token"
+        print(f"{m.params:,} parameters{active}")
     print(f"a further token adds {m.elems_per_token:,} values, {m.bytes_per_token:,} bytes")
     print(f"fixed, a sequence: {m.fixed_bytes:,} bytes; in windows: {m.window_bytes:,} bytes")
     for f in m.factors:

@@ -233,6 +233,10 @@ def test_command_line_and_python_print_the_same(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "GQA-2: 2,560 bytes for 1 x 10 tokens" in out
     assert "each of 2 ranks: 1,280 bytes" in out
+    assert "parameters" not in out
+    main(["memory", "DeepSeek-V3"])
+    said = "671,026,404,352 parameters, 37,552,282,624 at work for a token"
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
