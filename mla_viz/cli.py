@@ -71,13 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+UNSET = {"cache_dtype": "the dtype (the right side's cache: int8, fp8, int4; _all: RoPE key too)"}
+
+
 def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str) -> None:
     """An option for every field but the prompt; `unset` is said of those that are None."""
     for field in fields(settings):
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
-            start = unset if field.default is None else f"{field.default!r}"
+            none = UNSET.get(field.name, unset)
+            start = none if field.default is None else f"{field.default!r}"
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
 
 
@@ -161,6 +165,7 @@ def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
     return {
         "mechanism": side.mechanism,
         "cache_elems_per_token_per_layer": side.cache_elems,
+        "cache_dtype": side.cache_dtype,
         "cache_bytes": int(side.cache_bytes[-1]),
         "steps": steps,
     }
@@ -183,7 +188,8 @@ def _print_run(run: Run) -> None:
     print(f"{run.prompt}|{run.text}")
     for side in run.sides():
         print(
-            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer,"
+            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer"
+            f"{f' in {side.cache_dtype}' if side.cache_dtype else ''},"
             f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
             f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"
         )

@@ -7,7 +7,9 @@ for, and divided among several GPUs. Knows no arrays.
 from dataclasses import dataclass, replace
 
 from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.ledger import Operation, grouped
+from mla_viz.mechanisms.segments import Part
 from mla_viz.mechanisms.table import MECHANISMS, group_kv_heads
 
 
@@ -31,6 +33,29 @@ def cache_elems(mechanism: str, geometry: AttentionGeometry) -> int:
     DeepSeek-V3: `mla_expanded` 128 (128 + 64 + 128) = 40,960; `mla_absorbed` 512 + 64 = 576.
     """
     return sum(segment.elems for segment in MECHANISMS[mechanism].segments(geometry))
+
+
+def row_bytes(
+    mechanism: str, geometry: AttentionGeometry, elem_bytes: int, kept: Format | None = None
+) -> int:
+    """Bytes that a mechanism caches for one token in one layer, in a format or as elements.
+
+    DeepSeek-V3, absorbed, in bfloat16: 1,152; its latent in int8: 512 + 16 2 + 64 2 = 672.
+    """
+    return sum(_stored(each, elem_bytes, kept) for each in _stretches(mechanism, geometry))
+
+
+def _stretches(mechanism: str, geometry: AttentionGeometry) -> list[Part]:
+    segments = MECHANISMS[mechanism].segments(geometry)
+    return [stretch for segment in segments for stretch in segment.stretches]
+
+
+def _stored(stretch: Part, elem_bytes: int, kept: Format | None) -> int:
+    """Bytes of a stretch of a row: content and RoPE's own are kept apart, each in one way."""
+    if kept is None:
+        return stretch.elems * elem_bytes
+    rope = stretch.rope * elem_bytes if kept.keep_rope else kept.row_bytes(stretch.rope)
+    return kept.row_bytes(stretch.elems - stretch.rope) + rope
 
 
 def cache_reads(mechanism: str, geometry: AttentionGeometry) -> int:
@@ -199,14 +224,32 @@ def flows(g: MLAGeometry, seq_len: int) -> list[Flow]:
 
 
 def operations(
-    mechanism: str, geometry: AttentionGeometry, seq_len: int, elem_bytes: int
+    mechanism: str,
+    geometry: AttentionGeometry,
+    seq_len: int,
+    elem_bytes: int,
+    kept: Format | None = None,
 ) -> list[Operation]:
-    """The ledger of one layer when the seq_len-th token is decoded.
+    """The ledger of one layer when the seq_len-th token is decoded, its cache kept in a format.
 
     DeepSeek-V3, per cached token: score and context take 81,920 FLOPs expanded, 278,528 absorbed.
     """
     lines = MECHANISMS[mechanism].ledger(geometry, seq_len)
-    return [replace(line, elem_bytes=elem_bytes) for line in lines]
+    lines = [replace(line, elem_bytes=elem_bytes) for line in lines]
+    return (
+        lines
+        if kept is None
+        else [_read_from(mechanism, geometry, x, seq_len, kept) for x in lines]
+    )
+
+
+def _read_from(
+    mechanism: str, geometry: AttentionGeometry, line: Operation, seq_len: int, kept: Format
+) -> Operation:
+    """A line of the ledger whose cached operand is read as the format keeps it."""
+    read = [each for each in _stretches(mechanism, geometry) if each.label in line.reads]
+    row = sum(_stored(each, line.elem_bytes, kept) for each in read)
+    return replace(line, cached_bytes=seq_len * row)
 
 
 STRATEGIES = ("tp", "dp", "cp")  # heads, sequences, or cached tokens are divided among the ranks

@@ -19,6 +19,12 @@ TWO_MODELS = (
     "These mechanisms have weights of their own. The left one chooses, both are fed its tokens.",
 )
 
+QUANTISED = (
+    "One model, one cache rounded",
+    "Same weights, same tokens. The right cache is kept in fewer bits, so its attention differs:"
+    " the badge says by how much.",
+)
+
 try:
     sidebar = Sidebar()
 except ValueError as error:
@@ -43,7 +49,8 @@ if "shown" not in st.session_state and (payload := packed_run(Settings(), title.
 if "shown" in st.session_state:
     settings, payload = st.session_state.shown
     same = settings.side("left") == settings.side("right")
-    headline, explanation = ONE_MODEL if same else TWO_MODELS
+    one = QUANTISED if settings.cache_dtype and settings.right != "recompute" else ONE_MODEL
+    headline, explanation = one if same else TWO_MODELS
     title.title(headline, anchor=False)
     title.caption(explanation)
     if refused:

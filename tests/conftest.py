@@ -14,6 +14,7 @@ from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.findings.claims import judge
 from mla_viz.findings.family import load_family
+from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -81,7 +82,7 @@ def trained_weights(heads, latent):
 
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors)
-    readers = (*sources, load_family, judge._prose, imported_models)
+    readers = (*sources, load_family, load_quantised, judge._prose, imported_models)
     for kept in readers:
         kept.cache_clear()
 

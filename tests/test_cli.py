@@ -31,7 +31,7 @@ def refusal(arguments, capsys):
     return err
 
 
-def side(mechanism, cache_bytes, time_us, top_text):
+def side(mechanism, cache_bytes, time_us, top_text, cache_dtype=None):
     no_rows = AttentionRows([], 2, 2)
     return Side(
         mechanism=mechanism,
@@ -48,6 +48,7 @@ def side(mechanism, cache_bytes, time_us, top_text):
         probs=no_rows,
         cells=CacheCells(np.zeros((2, 2)), np.zeros((2, 0, 6), np.uint8), 1),
         vectors=golden.mla_vectors(MLAGeometry(8, 2, 2, 2, 2, 4), [], 2, 2, absorbed=False),
+        cache_dtype=cache_dtype,
     )
 
 
@@ -67,7 +68,9 @@ RUN = Run(
     temperature=0.7,
     top_k=3,
     left=side("mla_expanded", [96, 192], [[100.0, 50.0], [20.0, 30.0]], (("a", "b"), ("c", "d"))),
-    right=side("mla_absorbed", [48, 960], [[1.0, 2.0], [3.0, 4.5]], (("e", "f"), ("g", "h"))),
+    right=side(
+        "mla_absorbed", [48, 960], [[1.0, 2.0], [3.0, 4.5]], (("e", "f"), ("g", "h")), "int8"
+    ),
     differences=np.array([[1e-7, 2e-7, 3e-7, 4e-7], [8e-7, 5e-7, 6e-7, 7e-7]]),
     gaps=None,
     same_tokens=True,
@@ -104,6 +107,7 @@ RECORD = {
     "left": {
         "mechanism": "mla_expanded",
         "cache_elems_per_token_per_layer": 2 * (2 + 2 + 2),
+        "cache_dtype": None,
         "cache_bytes": 192,
         "steps": [
             {"pos": 0, "cache_bytes": 96, "flops": expanded_flops(1), "time_us": 150.0},
@@ -113,6 +117,7 @@ RECORD = {
     "right": {
         "mechanism": "mla_absorbed",
         "cache_elems_per_token_per_layer": 4 + 2,
+        "cache_dtype": "int8",
         "cache_bytes": 960,
         "steps": [
             {"pos": 0, "cache_bytes": 48, "flops": absorbed_flops(1), "time_us": 3.0},
@@ -178,7 +183,7 @@ def test_words_for_people_have_the_same_numbers(capsys, asked, monkeypatch):
         "Hi| you",
         "mla_expanded  caches 12 values a token and layer, 192 bytes after 2 tokens;"
         " attention 0.2 ms in all, measured once",
-        "mla_absorbed  caches 6 values a token and layer, 960 bytes after 2 tokens;"
+        "mla_absorbed  caches 6 values a token and layer in int8, 960 bytes after 2 tokens;"
         " attention 0.0 ms in all, measured once",
         "largest difference: 8.0e-07 (float32); same tokens: True",
         "first note",
@@ -207,6 +212,7 @@ CHOSEN = {
     "seed": 11,
     "dtype": "float64",
     "device": "cpu",
+    "cache_dtype": "fp8_all",
 }
 
 

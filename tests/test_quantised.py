@@ -1,5 +1,6 @@
 """Caches kept in fewer bits: bytes against closed forms, values against their bounds, loss."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,12 +8,16 @@ from hypothesis import strategies as st
 
 from mla_viz.attention.cache import HeadCache, LatentCache
 from mla_viz.attention.quantised import CODES, QuantisedRows, keep_in
-from mla_viz.config import MLAGeometry
+from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.cost import operations, row_bytes
 from mla_viz.findings.evaluate import evaluate, score_stories
-from mla_viz.mechanisms.formats import FORMATS, find_format
-from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
+from mla_viz.mechanisms.formats import FORMATS, Format, find_format
+from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, OWN_WEIGHTS
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.sources import Shape, find_source
+from mla_viz.run.decode import bill_of, decode
+from mla_viz.run.settings import Settings
+from mla_viz.run.trace import DIFFERENCES
 
 KEPT = ("int8", "fp8", "int4")
 CPU = torch.float32, "cpu"
@@ -132,6 +137,113 @@ def test_every_mechanism_decodes_from_a_quantised_cache_and_its_bytes_are_counte
     gap = (logits - exact).abs().max() / exact.abs().max()
     assert gap < {"int8": 0.02, "fp8": 0.1, "int4": 0.4}[kept.removesuffix("_all")]
     assert (gap > 0) == (mechanism != "recompute")
+
+    assert row_bytes(mechanism, weights.geometry.attention, 4, FORMATS[kept]) == each
+
+
+mla_geometries = st.builds(
+    MLAGeometry,
+    d_model=st.integers(1, 300),
+    n_heads=st.integers(1, 40),
+    qk_nope_head_dim=st.integers(1, 300),
+    qk_rope_head_dim=st.integers(0, 40).map(lambda half: 2 * half),
+    v_head_dim=st.integers(1, 300),
+    kv_lora_rank=st.integers(1, 700),
+)
+gqa_geometries = st.builds(
+    lambda d_model, kv, group, half: GQAGeometry(d_model, kv * group, kv, 2 * half),
+    st.integers(1, 300),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.integers(1, 90),
+)
+DECODED_BY = dict.fromkeys(OWN_WEIGHTS, gqa_geometries)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@given(data=st.data(), elem=st.sampled_from([2, 4, 8]), tokens=st.integers(1, 5000))
+def test_the_ledger_reads_each_cached_row_as_the_format_keeps_it(mechanism, data, elem, tokens):
+    g = data.draw(DECODED_BY.get(mechanism, mla_geometries))
+    plain = operations(mechanism, g, tokens, elem)
+    unchanged = Format("as it is", 8 * elem, 10**9, 0, keep_rope=data.draw(st.booleans()))
+    for before, after in zip(plain, operations(mechanism, g, tokens, elem, unchanged), strict=True):
+        assert (before.bytes_read, before.flops) == (after.bytes_read, after.flops)
+    kept = FORMATS[data.draw(st.sampled_from(sorted(FORMATS)))]
+    saved = sum(op.bytes_read for op in plain)
+    saved -= sum(op.bytes_read for op in operations(mechanism, g, tokens, elem, kept))
+    row = row_bytes(mechanism, g, elem) - row_bytes(mechanism, g, elem, kept)
+    twice = 0
+    if mechanism in ("mla_absorbed", "mla_merged"):  # context reads the latent once more
+        twice = g.kv_lora_rank * elem - kept.row_bytes(g.kv_lora_rank)
+    assert saved == tokens * (row + twice)
+
+
+def made(mechanism, kept, **more):
+    """A run whose right side keeps its cache in a format."""
+    shape = {"source": "synthetic", "heads": 4, "latent": 40, "layers": 2, "max_new_tokens": 4}
+    return decode("A fox ran", right=mechanism, cache_dtype=kept, **(shape | more))
+
+
+@pytest.mark.parametrize("kept", FORMATS)
+@pytest.mark.parametrize("mechanism", [*MLA_MECHANISMS, "gqa"])
+def test_a_run_with_a_quantised_cache_is_told_as_what_it_is(mechanism, kept):
+    run, plain = made(mechanism, kept), made(mechanism, None)
+    right, steps = run.right, np.arange(1, run.n_steps + 1)
+    assert (right.cache_bytes == 2 * right.row_bytes * steps).all()
+    assert (right.allocated_bytes >= right.cache_bytes).all()
+    assert run.left == plain.left
+    assert (run.left.cache_dtype, run.text) == (None, plain.text)
+    if mechanism == "recompute":
+        assert right == plain.right
+        return
+    assert right.cache_dtype == kept
+    assert right.row_bytes < plain.right.row_bytes
+    if mechanism == "gqa":
+        assert run.max_abs_diff is None
+        return
+    assert run.max_abs_diff > 100 * plain.max_abs_diff
+    named = dict(zip(DIFFERENCES, run.differences.max(0), strict=True))
+    assert all(gap > 0 for gap in named.values())
+    assert run.gaps.out.max() == named["out"]
+    assert (run.gaps.x[:, 0] == 0).all()  # the first layer's input is an embedding
+
+
+@pytest.mark.parametrize("kept", FORMATS)
+@pytest.mark.parametrize(
+    "mechanism", ["mla_absorbed", "mla_merged", "mla_reexpand", "mla_expanded"]
+)
+def test_the_inside_of_a_step_is_of_what_is_read_back(mechanism, kept):
+    run = made(mechanism, kept)
+    step, layer, head = run.n_steps - 1, 1, 2
+    lane = run.inside(step, layer, head).right
+    query = lane.q if lane.q_latent is None else lane.q_latent
+    scale = run.right.geometry.softmax_scale
+    assert lane.keys @ query * scale == pytest.approx(lane.scores, abs=1e-5)
+    assert lane.probs @ lane.values == pytest.approx(lane.mix, abs=1e-5)
+    if mechanism != "mla_expanded":
+        seen = [run.right.vectors.latents, run.left.vectors.latents]
+        gap = np.abs(seen[0] - seen[1]).max(-1)
+        assert gap == pytest.approx(run.gaps.latents, abs=1e-6)
+        assert (gap[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_run_in_any_dtype_may_have_its_cache_in_int8(dtype):
+    run = made("mla_absorbed", "int8", dtype=dtype)
+    elem = {"float64": 8}.get(dtype, 2)
+    assert run.right.row_bytes == 40 + 2 * 2 + 16 * elem
+    assert (run.right.cache_bytes[0], run.left.elem_bytes) == (2 * run.right.row_bytes, elem)
+
+
+@pytest.mark.parametrize("field", ["bytes", "seconds"])
+def test_multiplying_out_is_in_the_bill(field):
+    plain, kept = (
+        getattr(bill_of(Settings("A fox " * 600, "synthetic", cache_dtype=x)), field)
+        for x in (None, "int8")
+    )
+    assert kept != plain
+    if field == "seconds":
+        assert kept > plain
 
 
 @pytest.mark.parametrize("mechanism", MLA_MECHANISMS)

@@ -30,6 +30,7 @@ from tests import golden
 from tests.test_cli import refusal
 from tests.test_trace import arrays_of
 
+KEPT = sorted(Path(__file__).parent.glob("run_v*.safetensors"))
 OLD = Path(__file__).parent / f"run_v{VERSION}.safetensors"
 TINY = {"heads": 2, "latent": 3, "qk_nope_head_dim": 2, "qk_rope_head_dim": 2, "v_head_dim": 2}
 TINY |= {"source": "synthetic", "layers": 1}
@@ -40,6 +41,8 @@ PAIRS = [
     {"left": "gqa", "right": "gqa", "heads": 4, "dtype": "float64"},
     {"left": "mha", "right": "mla_absorbed", "heads": 3},
     {"left": "mqa", "right": "recompute", "qk_rope_head_dim": 0},
+    {"left": "mla_expanded", "right": "mla_absorbed", "cache_dtype": "int4_all"},
+    {"left": "mla_absorbed", "right": "mla_expanded", "cache_dtype": "fp8"},
 ]
 
 
@@ -64,7 +67,7 @@ def same(run, twin):
     return True
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair['left']}-{pair['right']}")
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(map(str, pair.values())))
 def test_a_run_comes_back_and_does_all_that_it_did(pair, tmp_path):
     run = small(**pair)
     twin = load_run(written(run, tmp_path))
@@ -227,6 +230,10 @@ FORGERIES = {
     "a token that is none": (put("tokens", [[]]), "tokens.0: expected id, text, pos, source"),
     "a number for a list": (put("notes", 1), "notes: expected list, got 1"),
     "a geometry that is none": (put("left.geometry.rope_theta", -1.0), "rope_theta: expected"),
+    "a format that is none": (
+        put("right.cache_dtype", "q8"),
+        "cache_dtype: expected one of int8, fp8, int4, int8_all, fp8_all, int4_all, got 'q8'",
+    ),
     "a mechanism of others": (put("left.mechanism", "mqa"), "left: expected one of mla_expanded"),
     "integers for floats": (
         array("left.top_probs", np.zeros((2, 8), dtype=np.int32)),
@@ -320,9 +327,12 @@ def test_a_file_that_is_none_is_told(tmp_path):
     told(Path("/dev/null"))
 
 
-def test_the_first_file_still_gives_its_figures():
-    run = load_run(OLD)
-    assert OLD.stat().st_size < 30_000
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_a_file_of_every_version_still_gives_its_figures(file):
+    assert len(KEPT) == VERSION
+    run = load_run(file)
+    assert file.stat().st_size < 30_000
+    assert [side.cache_dtype for side in run.sides()] == [None, None]
     assert (run.prompt, run.source, run.n_steps, run.n_layers) == ("A", "synthetic", 2, 1)
     assert (run.left.mechanism, run.right.mechanism) == ("mla_expanded", "mla_absorbed")
     assert run.left.cache_bytes.tolist() == [4 * 12, 4 * 24]  # 2 (2 + 2 + 2) elements a token

@@ -42,6 +42,7 @@ def test_the_defaults_are_those_of_the_first_view():
         "seed": 0,
         "dtype": "float32",
         "device": "auto",
+        "cache_dtype": None,
     }
 
 
@@ -86,6 +87,8 @@ def test_sources_stand_in_the_order_of_the_page():
         ({"temperature": float("inf")}, "temperature: expected a number from 0 to 100, got inf"),
         ({"dtype": "float8"}, "dtype: expected one of float64"),
         ({"device": "abacus"}, "device: expected one of auto, cpu"),
+        ({"cache_dtype": "float16"}, "cache_dtype: expected one of int8, fp8, int4, int8_all"),
+        ({"cache_dtype": ""}, "cache_dtype: expected one of int8, fp8, int4, int8_all"),
     ],
 )
 def test_a_field_that_is_not_legal_is_named(changes, words):
@@ -93,7 +96,7 @@ def test_a_field_that_is_not_legal_is_named(changes, words):
         Settings(**changes)
 
 
-TEXTS = ("prompt", "source", "left", "right", "dtype", "device")
+TEXTS = ("prompt", "source", "left", "right", "dtype", "device", "cache_dtype")
 LONG = 10**5000  # Python itself refuses to write so long a number
 
 

@@ -109,7 +109,14 @@ def test_choices_are_called_by_their_labels():
     ]
     assert app.selectbox(key="dtype").options == ["float32", "float64", "bfloat16", "float16"]
     assert app.selectbox(key="device").options == available_devices()
-    assert [box.label for box in app.selectbox] == ["Weights", "Left", "Right", "Dtype", "Device"]
+    assert [box.label for box in app.selectbox] == [
+        "Weights",
+        "Left",
+        "Right",
+        "Right cache kept in",
+        "Dtype",
+        "Device",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +162,7 @@ ASKED = {
     "seed": 11,
     "dtype": "float64",
     "device": "cpu",
+    "cache_dtype": "int4_all",
 }
 
 
@@ -170,13 +178,14 @@ def test_every_setting_goes_into_the_address_and_its_start_does_not():
         app.slider(key=name).set_value(ASKED[name])
     for name in ("q_lora_rank", "layers", "max_new_tokens", "temperature", "top_k", "seed"):
         app.slider(key=name).set_value(ASKED[name])
-    for name in ("left", "right", "dtype", "device"):
+    for name in ("left", "right", "dtype", "device", "cache_dtype"):
         app.selectbox(key=name).set_value(ASKED[name])
     app.text_area(key="prompt").set_value(ASKED["prompt"]).run()
     assert made[-1].settings() == Settings(**ASKED)
     bound = {widget.key: widget.proto.query_param_key for widget in (*app.slider, *app.text_area)}
     assert bound == {key: key for key in bound}  # the browser writes these
-    named = {name: ASKED[name] for name in ("source", "left", "right", "dtype", "device")}
+    chosen = ("source", "left", "right", "dtype", "device", "cache_dtype")
+    named = {name: ASKED[name] for name in chosen}
     assert named.items() <= app.query_params.items()
     assert {*bound, *named} == set(ASKED)
     app.selectbox(key="right").set_value("mla_absorbed").run()
@@ -184,6 +193,17 @@ def test_every_setting_goes_into_the_address_and_its_start_does_not():
     app.selectbox(key="source").set_value("trained").run()
     assert "source" not in app.query_params
     assert app.query_params["left"] == "mha"
+    app.selectbox(key="cache_dtype").set_value("as it is").run()
+    assert "cache_dtype" not in app.query_params
+    assert made[-1].settings().cache_dtype is None
+
+
+@pytest.mark.parametrize("right", ["recompute", "mla_absorbed", "mqa"])
+def test_a_format_of_no_cache_decides_nothing_and_says_so(right):
+    app, made = opened(right=right, cache_dtype="fp8")
+    assert made[-1].settings().cache_dtype == "fp8"
+    said = [x.value for x in app.caption if "the right side keeps no cache" in x.value]
+    assert len(said) == (right == "recompute")
 
 
 def test_what_a_source_cannot_have_moves_to_what_it_can():

@@ -31,9 +31,9 @@ class Format:
 
     @property
     def about(self) -> str:
-        """`8 bits a value and 2 bytes for each 32 of them; the RoPE key as it is`."""
-        rope = "the RoPE key as it is" if self.keep_rope else "the RoPE key too"
-        return f"{self.bits} bits a value and {self.scale_bytes} bytes for each {self.group}; {rope}"
+        """`int8: 8 bits a value, and a scale of 2 bytes for every 32 of them`."""
+        scale = f"a scale of {self.scale_bytes} bytes for every {self.group} of them"
+        return f"{self.name}: {self.bits} bits a value, and {scale}"
 
 
 # int8 and int4 are laid as llama.cpp's q8_0 and q4_0, fp8 (e4m3) as FlashMLA's latents.

@@ -9,6 +9,7 @@ of a latent read it twice. Knows no arrays.
 from dataclasses import dataclass, replace
 
 from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.mechanisms.segments import KEY, LATENT, ROPE_KEY, VALUE
 
 PHASES = {
     "project": ("compress query", "query", "latent", "key, value"),
@@ -26,7 +27,7 @@ class Operation:
 
     It is `batch` products of (rows x inner) by (inner x columns) with nothing shared between them,
     on elements of `elem_bytes` each. `elems_cached` are those of the elements read that the cache
-    holds.
+    holds, in the columns that `reads` names; kept in a format they take `cached_bytes`.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Operation:
     elems_written: int
     elems_cached: int = 0
     elem_bytes: int = 1
+    reads: tuple[str, ...] = ()
+    cached_bytes: int | None = None
 
     @property
     def phase(self) -> str:
@@ -53,7 +56,9 @@ class Operation:
     @property
     def bytes_read(self) -> int:
         """Bytes of both operands."""
-        return self.elems_read * self.elem_bytes
+        cached = self.elems_cached * self.elem_bytes
+        kept = cached if self.cached_bytes is None else self.cached_bytes
+        return self.elems_read * self.elem_bytes - cached + kept
 
     @property
     def bytes_written(self) -> int:
@@ -69,9 +74,9 @@ def _product(
     return Operation(name, formula, batch, rows, inner, columns, read, written)
 
 
-def _over_cache(line: Operation) -> Operation:
-    """A product whose right operand is the cache."""
-    return replace(line, elems_cached=line.batch * line.inner * line.columns)
+def _over_cache(line: Operation, *reads: str) -> Operation:
+    """A product whose right operand is the cache, or the columns of it that `reads` names."""
+    return replace(line, elems_cached=line.batch * line.inner * line.columns, reads=reads)
 
 
 def _queries(g: MLAGeometry, new: int, up: tuple[str, int]) -> list[Operation]:
@@ -120,8 +125,12 @@ def _shared_latent(g: MLAGeometry, seq_len: int) -> list[Operation]:
     score = (g.n_heads, width), (width, seq_len)
     context = (g.n_heads, seq_len), (seq_len, g.kv_lora_rank)
     return [
-        _over_cache(_product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ / √{g.qk_head_dim}", *score)),
-        _over_cache(_product("context", "õ = p·c_KV", *context)),
+        _over_cache(
+            _product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ / √{g.qk_head_dim}", *score),
+            LATENT,
+            ROPE_KEY,
+        ),
+        _over_cache(_product("context", "õ = p·c_KV", *context), LATENT),
     ]
 
 
@@ -134,7 +143,7 @@ def expanded(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """Keys and values of the new token expanded, those of all others read from the cache."""
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
     expand = _expand(g, "expand new", 1)
-    core = map(_over_cache, _per_head(g, 1, seq_len))
+    core = map(_over_cache, _per_head(g, 1, seq_len), (KEY, VALUE))
     return [*queries, _latent(g, 1), expand, *core, _output(g, 1)]
 
 
@@ -142,7 +151,8 @@ def reexpand(g: MLAGeometry, seq_len: int) -> list[Operation]:
     """Keys and values of all tokens rebuilt from the cached latents."""
     queries = _queries(g, 1, ("W_UQ", g.qk_nope_head_dim))
     cached = seq_len * (g.kv_lora_rank + g.qk_rope_head_dim)
-    expand = replace(_expand(g, "expand all", seq_len), elems_cached=cached)
+    expand = _expand(g, "expand all", seq_len)
+    expand = replace(expand, elems_cached=cached, reads=(LATENT, ROPE_KEY))
     return [*queries, _latent(g, 1), expand, *_per_head(g, 1, seq_len), _output(g, 1)]
 
 
@@ -191,7 +201,7 @@ def grouped(g: GQAGeometry, seq_len: int, new: int = 1) -> list[Operation]:
     return [
         _product("query", "q = x·W_Q", (new, d), (d, inner)),
         _product("key, value", "k, v = x·[W_K | W_V]", (new, d), (d, 2 * g.n_kv_heads * width)),
-        _over_cache(_product("score", f"q·kᵀ / √{width}", *score, g.n_kv_heads)),
-        _over_cache(_product("context", "o = p·v", *context, g.n_kv_heads)),
+        _over_cache(_product("score", f"q·kᵀ / √{width}", *score, g.n_kv_heads), KEY),
+        _over_cache(_product("context", "o = p·v", *context, g.n_kv_heads), VALUE),
         _product("output", "out = o·W_O", (new, inner), (inner, d)),
     ]

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from mla_viz.config import GQAGeometry, MLAGeometry
 
+KEY, VALUE = "k", "v"
+LATENT, ROPE_KEY = "latent c_KV", "rope key k_R"
+
 
 @dataclass(frozen=True)
 class Part:
-    """Neighbouring columns of one kind: `k`, 48 elements."""
+    """Neighbouring columns of one kind: `k`, 48 elements; the last `rope` are RoPE's own."""
 
     label: str
     elems: int
+    rope: int = 0
 
 
 @dataclass(frozen=True)
@@ -24,24 +28,30 @@ class Segment:
     elems: int
     parts: tuple[Part, ...] = ()
 
+    @property
+    def stretches(self) -> tuple[Part, ...]:
+        """Its parts, or where it has none itself as one."""
+        rope = self.elems if self.label == ROPE_KEY else 0
+        return self.parts or (Part(self.label, self.elems, rope),)
 
-def _head(index: int, k: int, v: int) -> Segment:
-    return Segment(f"head {index + 1}", k + v, (Part("k", k), Part("v", v)))
+
+def _head(index: int, k: int, v: int, rope: int = 0) -> Segment:
+    return Segment(f"head {index + 1}", k + v, (Part(KEY, k, rope), Part(VALUE, v)))
 
 
 def every_head(g: MLAGeometry) -> list[Segment]:
     """A key and a value for each head."""
-    return [_head(i, g.qk_head_dim, g.v_head_dim) for i in range(g.n_heads)]
+    return [_head(i, g.qk_head_dim, g.v_head_dim, g.qk_rope_head_dim) for i in range(g.n_heads)]
 
 
 def every_kv_head(g: GQAGeometry) -> list[Segment]:
-    """A key and a value for each key/value head."""
+    """A key and a value for each key/value head; RoPE turns the whole key, no part is its own."""
     return [_head(i, g.head_dim, g.head_dim) for i in range(g.n_kv_heads)]
 
 
 def latent_and_rope(g: MLAGeometry) -> list[Segment]:
     """One latent and one rotated key for all heads."""
-    both = (("latent c_KV", g.kv_lora_rank), ("rope key k_R", g.qk_rope_head_dim))
+    both = ((LATENT, g.kv_lora_rank), (ROPE_KEY, g.qk_rope_head_dim))
     return [Segment(label, elems) for label, elems in both if elems]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 4
+VERSION = 5
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -160,12 +160,20 @@ class Candidates(TypedDict):
     probs: Annotated[Array, "f32", "steps", "candidates"]
 
 
+class Kept(TypedDict):
+    """The format that a cache is kept in: its name, and what it takes in words."""
+
+    name: str
+    about: str
+
+
 class Side(TypedDict):
     """One mechanism's decoding. Bytes are of all layers, elements of one token in one layer.
 
-    `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is
-    `short` with what tells its cache from that of other heads; `cache_reads` are the cached
-    elements that the ledger reads, each as often as it does.
+    `working_bytes` alone are of one layer, since the next one needs them no more, as are
+    `row_bytes` of one token in one layer. `sized` is `short` with what tells its cache from that of
+    other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it
+    does. `kept` is null where a cache keeps its elements as they are.
     """
 
     mechanism: str
@@ -178,6 +186,8 @@ class Side(TypedDict):
     dims: Dims
     elem_bytes: int
     cache_elems: int
+    row_bytes: int
+    kept: Kept | None
     cache_reads: int
     segments: list[Segment]
     baselines: list[Baseline]

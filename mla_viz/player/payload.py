@@ -197,18 +197,21 @@ def _baselines(side: Side) -> list[layout.Baseline]:
 
 
 def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layout.Side:
-    row = MECHANISMS[side.mechanism]
+    row, kept = MECHANISMS[side.mechanism], _kept(side)
+    short = f"{row.short} {kept['name']}" if kept else row.short
     return {
         "mechanism": side.mechanism,
         "label": row.label,
-        "short": row.short,
-        "about": row.about,
-        "sized": _sized(row.short, side.geometry),
+        "short": short,
+        "about": f"{row.about} {kept['about']}" if kept else row.about,
+        "sized": _sized(short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
         "dims": _dims(side.geometry),
         "elem_bytes": side.elem_bytes,
         "cache_elems": side.cache_elems,
+        "row_bytes": side.row_bytes,
+        "kept": kept,
         "cache_reads": cache_reads(side.mechanism, side.geometry),
         "segments": [_segment(segment) for segment in row.segments(side.geometry)],
         "baselines": _baselines(side),
@@ -228,13 +231,23 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
     }
 
 
+def _kept(side: Side) -> layout.Kept | None:
+    """The format of a cache in words; the RoPE key is told of where there is one of its own."""
+    if side.kept is None:
+        return None
+    segments = MECHANISMS[side.mechanism].segments(side.geometry)
+    own = any(stretch.rope for segment in segments for stretch in segment.stretches)
+    rope = "; the RoPE key stays as it is" if own and side.kept.keep_rope else ""
+    return {"name": side.kept.name, "about": f"Kept in {side.kept.about}{rope}."}
+
+
 def _sized(short: str, g: AttentionGeometry) -> str:
     """`absorbed`, `MQA 1×32`."""
     return short if isinstance(g, MLAGeometry) else f"{short} {g.n_kv_heads}×{g.head_dim}"
 
 
 def _segment(segment: Segment) -> layout.Segment:
-    parts = [asdict(part) for part in segment.parts]
+    parts = [{"label": part.label, "elems": part.elems} for part in segment.parts]
     return {"label": segment.label, "elems": segment.elems, "parts": parts}
 
 
@@ -339,10 +352,15 @@ def _vectors(side: Side, layers: range, kept: int) -> layout.Vectors:
         "out": v.out[-kept:, these],
         "scores": _layers_of(side.scores, these, steps),
         "latents": None if v.latents is None else v.latents[:, these],
-        "heads": v.heads[these] if v.heads is not None and v.latents is None else None,
+        "heads": v.heads[these] if v.heads is not None and _travel(side) else None,
         "W_UK": None if v.W_UK is None else v.W_UK[these],
         "W_UV": None if v.W_UV is None else v.W_UV[these],
     }
+
+
+def _travel(side: Side) -> bool:
+    """Whether cached keys and values travel: where they do not follow from latents and weights."""
+    return side.vectors.latents is None or side.kept is not None
 
 
 def _layers_of(

@@ -11,7 +11,8 @@ import torch
 
 from mla_viz.attention.implementation import implementation
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
-from mla_viz.cost import attention_params, cache_elems, model_params, operations
+from mla_viz.cost import attention_params, cache_elems, model_params, operations, row_bytes
+from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import parse_dtype
 from mla_viz.run.inside import step_bytes
@@ -24,6 +25,7 @@ FLOPS_A_SECOND = 25e9
 PACE = {2: 6.0, 4: 1.0, 8: 2.0}  # by bytes an element; few processors multiply halves
 POINTS = 16
 WATCHED = 2  # scores and probabilities
+READ_OUT = 6  # arrays of a layer's cached values at once, where they are multiplied out
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def bill(s: Settings, n_steps: int) -> Bill:
         ValueError: the settings are not legal.
     """
     sides = [
-        _Side(mechanism, s.side(field).geometry, parse_dtype(s.dtype), n_steps)
+        _Side(mechanism, s.side(field).geometry, parse_dtype(s.dtype), n_steps, s.kept(field))
         for field, mechanism in (("left", s.left), ("right", s.right))
     ]
     made = min(TRACE_BYTES, sum(side.made_bytes() for side in sides))
@@ -67,8 +69,14 @@ class _Side:
     """One mechanism of a run, counted."""
 
     def __init__(
-        self, mechanism: str, model: ModelGeometry, dtype: torch.dtype, n_steps: int
+        self,
+        mechanism: str,
+        model: ModelGeometry,
+        dtype: torch.dtype,
+        n_steps: int,
+        kept: Format | None = None,
     ) -> None:
+        self._kept = kept
         self._mechanism, self._model, self._n_steps = mechanism, model, n_steps
         self._elem, self._wide = dtype.itemsize, max(dtype.itemsize, 4)
         self._fed = n_steps if implementation(mechanism).whole_prefix else 1
@@ -82,7 +90,8 @@ class _Side:
         layers, cached = self._model.n_layers, cache_elems(self._mechanism, g) * self._n_steps
         weights = model_params(self._model) * (4 + self._elem) + self._prepared_bytes()
         cells = 16 * min(CELL_BYTES, layers * cached)
-        return weights + cached * (2 * layers + 1) * self._elem + 4 * layers * cached + cells
+        rows = row_bytes(self._mechanism, g, self._elem, self._kept) * self._n_steps
+        return weights + rows * (2 * layers + 1) + 4 * layers * cached + cells
 
     def made_bytes(self) -> int:
         """Every row of scores and probabilities, and all vectors, in float32."""
@@ -108,7 +117,14 @@ class _Side:
         if MECHANISMS[self._mechanism].file in ("mla_reexpand", "recompute"):
             rebuilt = 2 * cache_elems("mla_expanded", g) * n * self._elem
         logits = 8 * self._model.vocab_size * 8
-        return max(made, scores + fed * widths * self._wide + rebuilt + logits)
+        out = self._multiplied_out(n)
+        return max(made, scores + fed * widths * self._wide + rebuilt + out + logits)
+
+    def _multiplied_out(self, seq_len: int) -> int:
+        """What reading a layer's cache in a format holds: codes, scales and values, in float32."""
+        if self._kept is None:
+            return 0
+        return READ_OUT * 4 * cache_elems(self._mechanism, self._model.attention) * seq_len
 
     def seconds(self) -> float:
         """Over the steps at POINTS places, evenly."""
@@ -118,14 +134,15 @@ class _Side:
 
     def _layer_seconds(self, seq_len: int) -> float:
         """One layer at the step that feeds the seq_len-th token."""
-        ops = operations(self._mechanism, self._model.attention, seq_len, self._wide)
+        ops = operations(self._mechanism, self._model.attention, seq_len, self._wide, self._kept)
         d_model = self._model.attention.d_model
         fed = seq_len if self._fed > 1 else 1
         plain = 3 * d_model * self._model.d_ff
         flops = sum(op.flops for op in ops) + 2 * plain * fed
         moved = sum(op.bytes_read + op.bytes_written for op in ops) + plain * self._wide
         scores = self._model.attention.n_heads * fed * seq_len * self._wide
-        seconds = flops / FLOPS_A_SECOND + (moved + 6 * scores) / BYTES_A_SECOND
+        moved += 6 * scores + 3 * self._multiplied_out(seq_len)  # read for keys, values, the record
+        seconds = flops / FLOPS_A_SECOND + moved / BYTES_A_SECOND
         return LAYER_SECONDS + seconds * PACE[self._elem]
 
 

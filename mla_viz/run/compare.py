@@ -37,7 +37,7 @@ def compare_bill(s: Settings) -> Bill:
     Raises:
         ValueError: the settings are not legal.
     """
-    bills = [bill_of(replace(s, left=name, right=name)) for name in compared(s)]
+    bills = [bill_of(replace(s, left=name, right=name, cache_dtype=None)) for name in compared(s)]
     seconds = sum(bill.seconds for bill in bills) / 2  # each is of two sides
     return Bill(sum(bill.bytes for bill in bills), (REPEATS + 1) * seconds)
 
@@ -47,6 +47,8 @@ def compare(
     prompt: str | Settings, *, on_step: OnStep | None = None, **settings: object
 ) -> tuple[Costs, ...]:
     """What each mechanism costs that runs these weights, fed the tokens that the left side writes.
+
+    All caches are kept in the run's dtype, whatever the right side's is kept in.
 
     Args:
         prompt: the text; or Settings, which the keywords then change.

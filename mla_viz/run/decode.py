@@ -101,9 +101,13 @@ class Session:
         bill(s, self._n_steps).check(usable_bytes(self._device))
         self._sides = [
             Recorder(
-                name, model.load(s.seed).to(parse_dtype(s.dtype), self._device), self._n_steps, s
+                getattr(s, field),
+                model.load(s.seed).to(parse_dtype(s.dtype), self._device),
+                self._n_steps,
+                s,
+                s.kept(field),
             )
-            for name, model in zip((s.left, s.right), models, strict=True)
+            for field, model in zip(("left", "right"), models, strict=True)
         ]
         self._same_model = models[0] == models[1]
         self._sampler = Sampler(s, models[0].geometry.vocab_size)

@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mla_viz.attention.cache import Cache, LatentCache
 from mla_viz.attention.weights import MLAWeights
+from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.decoder import Decoder, Forward, ModelWeights
 from mla_viz.run.inside import KEPT, Vectors, step_bytes
@@ -26,16 +28,26 @@ WATCHED = (
 
 
 class Recorder:
-    """Feeds one mechanism token by token and keeps what a Side is made of."""
+    """Feeds one mechanism token by token and keeps what a Side is made of.
+
+    What a cache in a format is recorded to hold is what comes out of it again.
+    """
 
     def __init__(
-        self, mechanism: str, weights: ModelWeights, n_steps: int, settings: Settings
+        self,
+        mechanism: str,
+        weights: ModelWeights,
+        n_steps: int,
+        settings: Settings,
+        kept: Format | None = None,
     ) -> None:
         self.mechanism, self.geometry = mechanism, weights.geometry
         g = weights.geometry
         first_token = torch.zeros(1, dtype=torch.long, device=weights.embedding.device)
-        Decoder(weights, mechanism).feed(first_token)  # wakes the kernels, so that step 0 is timed
-        self._decoder = Decoder(weights, mechanism)
+        # wakes the kernels, so that step 0 is timed
+        Decoder(weights, mechanism, kept=kept).feed(first_token)
+        self._decoder = Decoder(weights, mechanism, kept=kept)
+        self._format = kept if MECHANISMS[mechanism].segments(g.attention) else None
         self._settings = settings
         self._elem_bytes = weights.embedding.element_size()
         both_sides = 2 * step_bytes(g.attention, g.n_layers)
@@ -58,6 +70,8 @@ class Recorder:
         tokens = torch.tensor(ids[first : step + 1], device=device)
         forward = self._decoder.feed(tokens, WATCHED, newest=True)
         newest = _newest(forward)
+        if self._format and isinstance(self._decoder.caches[0], LatentCache):
+            newest["latents"] = _read_back(self._decoder.caches)
         newest["choice"] = choice_logits(newest["logits"], self._settings)
         self._record(forward, newest, step)
         return newest
@@ -113,6 +127,7 @@ class Recorder:
             probs=self._rows["probs"].cut(n_steps),
             cells=quantise_cells(tables),
             vectors=self._finished(n_steps, tables),
+            cache_dtype=self._format and self._format.name,
         )
 
     def _finished(self, n_steps: int, tables: list[np.ndarray]) -> Vectors:
@@ -162,6 +177,11 @@ def _newest(forward: Forward) -> dict[str, Tensor]:
         seen["latents"] = torch.cat([seen.pop("c_kv"), seen.pop("k_rope")], -1)
     seen["mix"] = seen.pop("o_latent", seen.get("o_head"))
     return seen
+
+
+def _read_back(caches: list[Cache]) -> Float[Tensor, "n_layers both"]:
+    """The newest row of every layer's cache, multiplied out."""
+    return torch.stack([cache.table()[-1] for cache in caches])
 
 
 def _numpy(x: Tensor) -> Float[np.ndarray, "*shape"]:

@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mla_viz.config import told
+from mla_viz.mechanisms.formats import find_format
 from mla_viz.mechanisms.table import runs_weights_of
 from mla_viz.run.files import write_whole
 from mla_viz.run.record import sealed
 from mla_viz.run.trace import Run, Side
 
-VERSION = 1
+VERSION = 2
 ENTRY = "mla_viz_run"
 DTYPES = {"F64": "float64", "F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 CHUNK_BYTES = 1 << 20
@@ -222,6 +223,8 @@ def _check_side(name: str, side: Side, n_steps: int) -> None:
     legal, kept, every = runs_weights_of(side.geometry), side.probs.steps, side.cells.every
     if side.mechanism not in legal:
         raise ValueError(f"{name}: expected one of {', '.join(legal)}, got {told(side.mechanism)}")
+    if side.cache_dtype is not None:
+        find_format(side.cache_dtype)
     if len(side.cache_bytes) != n_steps:
         raise ValueError(f"{name}: expected {n_steps} steps, got {len(side.cache_bytes)}")
     others = side.scores.steps, side.vectors.steps

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import get_args
 
 from mla_viz.config import ModelGeometry, check_float, check_int, check_text, check_whole
+from mla_viz.mechanisms.formats import FORMATS, Format, find_format
 from mla_viz.mechanisms.table import check_mechanism
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.device import parse_dtype, pick_device
@@ -39,7 +40,8 @@ class Settings:
     """Everything that decides a run. None leaves a field to the source of weights.
 
     Heads, latent and new tokens are counts; `temperature` 0 takes the likeliest token; `top_k` 0
-    keeps all tokens. NumPy's integers, a torch.dtype and a torch.device are taken, and kept plain.
+    keeps all tokens; `cache_dtype` is the format that the right side's cache is kept in, None the
+    dtype itself. NumPy's integers, a torch.dtype and a torch.device are taken, and kept plain.
     """
 
     prompt: str = EXAMPLE_PROMPT
@@ -59,6 +61,7 @@ class Settings:
     seed: int = 0
     dtype: str = "float32"
     device: str = "auto"
+    cache_dtype: str | None = None
 
     def __post_init__(self) -> None:
         self._keep_plain()
@@ -75,6 +78,8 @@ class Settings:
         check_int("seed", self.seed, 0, 2**63 - 1)
         parse_dtype(self.dtype)
         pick_device(self.device)
+        if self.cache_dtype is not None:
+            find_format(self.cache_dtype)
 
     def _keep_plain(self) -> None:
         """Every field as a plain str, int or float, so that equal settings are one key."""
@@ -100,6 +105,10 @@ class Settings:
     def shape(self) -> Shape:
         """What is asked of the source."""
         return Shape(**{field.name: getattr(self, field.name) for field in fields(Shape)})
+
+    def kept(self, field: str) -> Format | None:
+        """How the `left` or the `right` cache is kept: the left one always in the run's dtype."""
+        return FORMATS.get(self.cache_dtype) if field == "right" else None
 
     def side(self, field: str) -> SideModel:
         """The model that the `left` or the `right` mechanism runs.

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from mla_viz.config import AttentionGeometry, check_int
-from mla_viz.cost import cache_elems, operations
+from mla_viz.cost import cache_elems, operations, row_bytes
+from mla_viz.mechanisms.formats import FORMATS, Format
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.run.files import write_whole
 from mla_viz.run.inside import Gaps, Inside, Lane, Vectors, lane
@@ -151,6 +152,7 @@ class Side(Record):
 
     cache_bytes and allocated_bytes are summed over the real tensors, filled rows and whole buffers;
     working_bytes is the most that one layer rebuilt and threw away; time_us is measured, once.
+    `cache_dtype` is the format that the cache is kept in, None where elements stay as they are.
     """
 
     mechanism: str
@@ -167,6 +169,7 @@ class Side(Record):
     probs: AttentionRows
     cells: CacheCells
     vectors: Vectors
+    cache_dtype: str | None = None
 
     def candidates(self, step: int) -> list[tuple[str, float]]:
         """Next-token candidates after a step, likeliest first, as likely as they are drawn."""
@@ -177,9 +180,19 @@ class Side(Record):
         """Elements cached for one token in one layer."""
         return cache_elems(self.mechanism, self.geometry)
 
+    @property
+    def kept(self) -> Format | None:
+        """The format that the cache is kept in."""
+        return None if self.cache_dtype is None else FORMATS[self.cache_dtype]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes cached for one token in one layer, scales included; as the tensors measure."""
+        return row_bytes(self.mechanism, self.geometry, self.elem_bytes, self.kept)
+
     def operations(self, step: int) -> list[Operation]:
         """The counted ledger of one layer at a step."""
-        return operations(self.mechanism, self.geometry, step + 1, self.elem_bytes)
+        return operations(self.mechanism, self.geometry, step + 1, self.elem_bytes, self.kept)
 
     def lane(self, step: int, layer: int, head: int) -> Lane:
         """What this side computed at a step in one head of one layer.

@@ -183,17 +183,25 @@ test("a cached value is its byte between the ends of its layer", () => {
   assert.equal(cache.cellValue(MODELS.left, 0, 9, 1).value, cache.cellValue(MODELS.left, 0, 2, 1).value);
 });
 
-test("one element is as wide on both sides, and a row at most five pixels high", () => {
-  const { elementWidth, rowHeight, plotHeight } = cache.cacheScale(SAME, 330);
-  assert.deepEqual([elementWidth, rowHeight, plotHeight], [10, 5, 24]);
-  const wide = (n_steps, elems) => ({ n_steps, left: { cache_elems: 0 }, right: { cache_elems: elems } });
-  assert.deepEqual(cache.cacheScale(wide(320, 0), 100), {
-    elementWidth: 100,
+test("one byte is as wide on both sides, and a row at most five pixels high", () => {
+  const { byteWidth, elementWidth, rowHeight, plotHeight } = cache.cacheScale(SAME, "left", 330);
+  assert.deepEqual([byteWidth, elementWidth, rowHeight, plotHeight], [5, 10, 5, 24]);
+  assert.equal(cache.cacheScale(SAME, "right", 330).elementWidth, 10);
+  const side = (cache_elems, row_bytes = 4 * cache_elems) => ({ cache_elems, row_bytes });
+  const run = (n_steps, left, right) => ({ n_steps, left, right });
+  assert.deepEqual(cache.cacheScale(run(320, side(0), side(0)), "left", 100), {
+    byteWidth: 100,
+    elementWidth: 0,
     rowHeight: 0.5,
     plotHeight: 160,
   });
-  assert.equal(cache.cacheScale(wide(20, 50), 100).elementWidth, 2);
-  assert.equal(cache.cacheScale(wide(20, 50), 100).plotHeight, 100);
+  const wide = run(20, side(0), side(50));
+  assert.equal(cache.cacheScale(wide, "right", 100).elementWidth, 2);
+  assert.equal(cache.cacheScale(wide, "right", 100).plotHeight, 100);
+  // 48 values in 98 bytes beside as many in 192: the row is as much narrower as its bytes are fewer.
+  const rounded = run(20, side(48), side(48, 98));
+  const widths = ["left", "right"].map((name) => 48 * cache.cacheScale(rounded, name, 384).elementWidth);
+  assert.deepEqual(widths, [384, 196]);
 });
 
 test("what lies under a point of the cache is told", () => {

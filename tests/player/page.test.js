@@ -191,6 +191,26 @@ test("sides that would choose different tokens are warned of", () => {
   assert.equal(page.text(".same"), "⚠ the two sides would not choose the same tokens");
 });
 
+test("a cache in fewer bits is no warning: the badge says what it is and what it does", () => {
+  const rounded = (same) =>
+    edited("golden.bin", (header) => {
+      header.same_tokens = same;
+      Object.assign(header.right, { kept: { name: "int8", about: "Kept in int8." }, row_bytes: 11 });
+    });
+  const page = show({ bytes: rounded(true), search: "?step=1" });
+  assert.equal(page.find(".badge").getAttribute("data-verdict"), "rounded");
+  assert.equal(page.text(".verdict"), "≈ one model, right cache rounded to int8");
+  assert.equal(
+    page.text(".what"),
+    "the right side keeps 11 bytes a token and layer (left: 66) and reads rounded values, so the sides differ; largest difference at this step, all layers, bfloat16:",
+  );
+  assert.equal(page.text(".same"), "both would choose the same tokens all the same");
+  assert.match(page.text(".panel.right .cache .caption"), / × 9 values in int8, 11 bytes a token$/);
+  const other = show({ bytes: rounded(false) });
+  assert.equal(other.find(".badge").getAttribute("data-verdict"), "rounded");
+  assert.equal(other.text(".same"), "the right side would choose another token at some step");
+});
+
 test("two models have no differences, and the page says so", () => {
   const page = show({ name: "golden_models.bin" });
   assert.equal(page.root.dataset.models, "different");

@@ -72,7 +72,7 @@ test("the card asks, marks the choice and the right one, and tells why", () => {
 
 test("a right guess is told so, and plays the phase that shows it", () => {
   const page = show({ search: "?tour=6" });
-  assert.equal(page.text(".tour h3"), "6 of 10 · The same number");
+  assert.equal(page.text(".tour h3"), "6 of 10 · The same number?");
   page.press(String(tellStop(sight(SAME), 5).right + 1));
   assert.match(page.text(".because"), /^Yes\. /);
   assert.equal(page.find(".inside").dataset.phasing, "true");

@@ -35,12 +35,10 @@ export function makeBadge(badge) {
 
 /** @type {(parts: Badge, view: View) => void} */
 function paintBadge({ badge, verdict, what, same, differences }, { run, step }) {
-  setAttribute(badge, "data-verdict", !run.same_model ? "different" : run.same_tokens ? "same" : "warning");
-  setText(verdict, run.same_model ? "✓ one model, two mechanisms" : "≠ different models");
-  const words = run.differences
-    ? `largest difference at this step, all layers, ${run.dtype}:`
-    : "differences mean nothing here: the two sides have weights of their own";
-  setText(what, words);
+  const [kind, words] = verdictOf(run);
+  setAttribute(badge, "data-verdict", kind);
+  setText(verdict, words);
+  setText(what, whatWords(run));
   for (const { name, node, figure } of differences) {
     node.hidden = !run.differences;
     if (run.differences) setText(figure, differenceText(run.differences[name].at(step)));
@@ -48,8 +46,32 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
   setText(same, sameTokensWords(run));
 }
 
+/**
+ * A cache in fewer bits makes the sides differ as it should: that is no warning.
+ * @type {(run: Run) => [kind: string, words: string]}
+ */
+function verdictOf({ same_model: sameModel, same_tokens: sameTokens, right: { kept } }) {
+  if (!sameModel) return ["different", "≠ different models"];
+  if (kept) return ["rounded", `≈ one model, right cache rounded to ${kept.name}`];
+  return [sameTokens ? "same" : "warning", "✓ one model, two mechanisms"];
+}
+
+/** @type {(run: Run) => string} */
+function whatWords({ differences, dtype, right, left }) {
+  if (!differences) return "differences mean nothing here: the two sides have weights of their own";
+  const largest = `largest difference at this step, all layers, ${dtype}:`;
+  if (!right.kept) return largest;
+  const bytes = `${right.row_bytes} bytes a token and layer`;
+  return `the right side keeps ${bytes} (left: ${left.row_bytes}) and reads rounded values, so the sides differ; ${largest}`;
+}
+
 /** @type {(run: Run) => string} */
 function sameTokensWords(run) {
   if (!run.same_model) return "both are fed the tokens above";
+  if (run.right.kept) {
+    return run.same_tokens
+      ? "both would choose the same tokens all the same"
+      : "the right side would choose another token at some step";
+  }
   return run.same_tokens ? "same tokens" : "⚠ the two sides would not choose the same tokens";
 }

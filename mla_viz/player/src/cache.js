@@ -27,7 +27,7 @@ import { bytesText, plural, signedText } from "./words.js";
 /** @import { Theme } from "./theme.js" */
 /** @typedef {{ name: SideName, surface: Surface, view: View | null }} CacheMap */
 /** @typedef {{ caption: HTMLElement, aside: HTMLElement }} Captions */
-/** @typedef {{ elementWidth: number, rowHeight: number, plotHeight: number }} Scale in CSS pixels */
+/** @typedef {{ byteWidth: number, elementWidth: number, rowHeight: number, plotHeight: number }} Scale in CSS pixels */
 /** @typedef {{ from: number, width: number, y: number, free: number[], few: boolean }} Bracket */
 
 const HEIGHT = 160;
@@ -36,7 +36,7 @@ const BRACKET_HEIGHT = 34;
 const TABLE_CELLS = 4096;
 const LEGEND =
   "A row a token, a column a cached value, faint to strong from the smallest to the largest." +
-  " One value has the same size on both sides.";
+  " One byte has the same size on both sides.";
 
 /**
  * @param {HTMLElement} panel
@@ -74,13 +74,16 @@ export function makeCacheView(panel, name, cursors, goTo) {
 }
 
 /**
- * Sizes that both sides share: CSS pixels of one element, and of one token's row.
- * @type {(run: Run, width: number) => Scale}
+ * CSS pixels of one element, and of one token's row. A byte has one size on both sides; where a cache is kept
+ * in fewer bits an element has its share of the row's bytes, scales included.
+ * @type {(run: Run, name: SideName, width: number) => Scale}
  */
-export function cacheScale(run, width) {
-  const widest = Math.max(run.left.cache_elems, run.right.cache_elems, 1);
+export function cacheScale(run, name, width) {
+  const { cache_elems: elems, row_bytes: bytes } = run[name];
+  const byteWidth = width / Math.max(run.left.row_bytes, run.right.row_bytes, 1);
   const rowHeight = Math.min(TALLEST_ROW, HEIGHT / run.n_steps);
-  return { elementWidth: width / widest, rowHeight, plotHeight: Math.max(24, run.n_steps * rowHeight) };
+  const elementWidth = (byteWidth * bytes) / Math.max(elems, 1);
+  return { byteWidth, elementWidth, rowHeight, plotHeight: Math.max(24, run.n_steps * rowHeight) };
 }
 
 /** @type {(state: CacheMap, captions: Captions, view: View) => void} */
@@ -93,7 +96,7 @@ function paintCache(state, captions, view) {
 /** @type {(surface: Surface, name: SideName, view: View) => void} */
 function drawCache(surface, name, view) {
   const side = view.run[name];
-  const scale = cacheScale(view.run, plotWidth(surface));
+  const scale = cacheScale(view.run, name, plotWidth(surface));
   const context = beginSurface(surface, scale.plotHeight + BRACKET_HEIGHT);
   const width = side.cache_elems * scale.elementWidth;
   if (side.cache_elems > 0) {
@@ -153,10 +156,10 @@ function addRow(sums, row, first, end) {
  * The dashed outline: what the other side holds in its cache and this one does not.
  * @type {(context: Context, view: View, name: SideName, scale: Scale, width: number) => void}
  */
-function drawMissing(context, { run, step, theme }, name, { elementWidth, rowHeight }, width) {
+function drawMissing(context, { run, step, theme }, name, { byteWidth, rowHeight }, width) {
   const [other, otherName] =
     name === "left" ? [run.right, shortNames(run)[1]] : [run.left, shortNames(run)[0]];
-  const missing = (other.cache_elems - run[name].cache_elems) * elementWidth;
+  const missing = (other.row_bytes - run[name].row_bytes) * byteWidth;
   if (missing <= 0) return;
   const height = Math.max(2, (step + 1) * rowHeight);
   context.strokeStyle = theme.muted;
@@ -265,8 +268,9 @@ function cacheTitle(name, { run, step, layer }) {
 }
 
 /** @type {(step: number, side: Side) => string} */
-function sizeWords(step, { cache_elems: elems }) {
-  return `${plural(step + 1, "token")} × ${plural(elems, "value")}`;
+function sizeWords(step, { cache_elems: elems, row_bytes: bytes, kept }) {
+  const size = `${plural(step + 1, "token")} × ${plural(elems, "value")}`;
+  return kept ? `${size} in ${kept.name}, ${plural(bytes, "byte")} a token` : size;
 }
 
 /**
@@ -275,7 +279,7 @@ function sizeWords(step, { cache_elems: elems }) {
  */
 export function cacheGrid({ run, step, layer }, { surface, name }, goTo) {
   const side = run[name];
-  const { elementWidth: width, rowHeight: height } = cacheScale(run, plotWidth(surface));
+  const { elementWidth: width, rowHeight: height } = cacheScale(run, name, plotWidth(surface));
   return {
     rows: step + 1,
     columns: () => side.cache_elems,
@@ -296,8 +300,9 @@ export function cacheGrid({ run, step, layer }, { surface, name }, goTo) {
 function cacheWords(run, side, layer, pos, index) {
   const { value, low, high } = cellValue(side, layer, pos, index);
   const kept = isReduced(side) ? "pooled, one byte" : "one byte";
+  const read = side.kept ? `kept in ${side.kept.name}, as it is read back\n` : "";
   return (
-    `token ${tokenWords(run, pos)}\n${elementWords(side.segments, index)}\n` +
+    `token ${tokenWords(run, pos)}\n${elementWords(side.segments, index)}\n${read}` +
     `≈ ${signedText(value)} (${kept}, range ${signedText(low)} … ${signedText(high)})`
   );
 }

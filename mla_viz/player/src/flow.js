@@ -15,7 +15,7 @@ import { differenceText, figureText, plural } from "./words.js";
 /** @import { Arrow, Item, Join, Scene } from "./scene.js" */
 /** @import { Theme } from "./theme.js" */
 /** @typedef {Map<string, HTMLCanvasElement>} Images of the items of one scene, made once */
-/** @typedef {{ context: Context, scene: Scene, theme: Theme, images: Images, at: number, lit: number | null }} Moment */
+/** @typedef {{ context: Context, scene: Scene, theme: Theme, images: Images, at: number, lit: number | null, rounded: boolean }} Moment */
 
 const RADIUS = 9;
 
@@ -281,12 +281,14 @@ function writeReading(context, theme, scene, side, { read, bar, row, phase }) {
 }
 
 /**
- * An equals sign with the measured difference; crossed out and red where it is no rounding.
+ * An equals sign with the measured difference; crossed out and red where it is no rounding, "≈" where one cache
+ * is kept in fewer bits.
  * @type {(moment: Moment, joined: { join: Join, gap: number, apart: boolean }) => void}
  */
-function drawJoin({ context, theme, scene, at }, { join, gap, apart }) {
+function drawJoin({ context, theme, scene, at, rounded }, { join, gap, apart: differs }) {
   if (at < join.phase + 0.999) return;
   const x = scene.middle;
+  const apart = differs && !rounded;
   const colour = apart ? apartColour(theme) : theme.ink;
   const y = join.y;
   const sign = x - MIDDLE / 2 + 14;
@@ -295,7 +297,17 @@ function drawJoin({ context, theme, scene, at }, { join, gap, apart }) {
   context.strokeStyle = colour;
   context.lineWidth = apart ? 2 : 1.2;
   context.stroke();
-  write(context, theme, apart ? "≠" : "=", sign, y + 0.5, { align: "center", size: 13, colour, bold: true });
+  write(context, theme, joinSign(differs, rounded), sign, y + 0.5, {
+    align: "center",
+    size: 13,
+    colour,
+    bold: true,
+  });
   const words = `${join.label} ${gap === 0 ? "equal" : differenceText(gap)}`;
   write(context, theme, words, sign + RADIUS + 5, y, { size: 10.5, colour });
+}
+
+/** @type {(apart: boolean, rounded: boolean) => string} */
+export function joinSign(apart, rounded) {
+  return apart ? (rounded ? "≈" : "≠") : "=";
 }

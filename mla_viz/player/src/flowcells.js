@@ -236,6 +236,8 @@ function originWords(place) {
   const value = figureOf(place);
   const { dims, vectors, mechanism } = side;
   const [isKey, isValue] = [item.id === "k" || item.id === "keys", item.id === "v" || item.id === "values"];
+  if (side.kept && item.look === "cached" && item.id !== "latent")
+    return [`as ${side.kept.name} keeps it: rounded, then read back`];
   if ((isKey || isValue) && dims.latent && lane.latents) {
     const token = item.slot === "cache" ? row : view.step;
     if (isKey && column >= dims.qk - dims.rope) return ["the RoPE key, the same for all heads"];

@@ -72,11 +72,12 @@ function baselinesOf(run, name, step) {
   const others = baselines.slice(0, 1).filter(({ label }) => label !== sized);
   const plain = others.map((baseline) => ({
     bytes: baseline.bytes_per_token * (step + 1),
-    words: `${baseline.what} (${baseline.counted})`,
+    words: `${baseline.what} (${baseline.counted}${run[name].kept ? `, ${run.dtype}` : ""})`,
   }));
   if (name === "left") return plain;
   const beside = run.left.short === run.right.short ? "the left side" : `this ${run.left.short} side`;
-  return [{ bytes: run.left.cache_bytes.at(step), words: beside }, ...plain];
+  const kept = run.right.kept ? `, kept in ${run.dtype}` : "";
+  return [{ bytes: run.left.cache_bytes.at(step), words: beside + kept }, ...plain];
 }
 
 /** @type {(comparison: Comparison) => string} */

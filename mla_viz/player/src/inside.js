@@ -4,7 +4,7 @@
 import { beginSurface, makeSurface, write } from "./canvas.js";
 import { find, findAll, setAttribute, setText } from "./dom.js";
 import { makeFilm } from "./film.js";
-import { drawFlow } from "./flow.js";
+import { drawFlow, joinSign } from "./flow.js";
 import { flowSheet, gridOf } from "./flowcells.js";
 import { keepsStep, laneAt } from "./lane.js";
 import { LOOKS, showLooks } from "./looks.js";
@@ -147,7 +147,11 @@ function drawInside(laid, surface, view) {
   if (key !== laid.key) Object.assign(laid, { key, scene: sceneAt(view, surface.width), images: new Map() });
   const { scene, images } = laid;
   const context = beginSurface(surface, scene?.height ?? EMPTY_HEIGHT);
-  if (scene) drawFlow({ context, scene, theme, images, at, lit }, joinsAt(scene, run, { step, layer, head }));
+  if (scene)
+    drawFlow(
+      { context, scene, theme, images, at, lit, rounded: run.right.kept !== null },
+      joinsAt(scene, run, { step, layer, head }),
+    );
   else write(context, theme, missingWords(view), 2, 30);
 }
 
@@ -158,10 +162,12 @@ function drawInside(laid, surface, view) {
 function joinedWords(scene, { run, step, layer, head }) {
   if (!run.gaps) return "Two models with weights of their own: nothing here is equal.";
   const joins = scene ? joinsAt(scene, run, { step, layer, head }) : [];
+  const { kept } = run.right;
   const told = joins.map(
-    ({ join, gap, apart }) => `${join.label} ${apart ? "≠" : "="} ${differenceText(gap)}`,
+    ({ join, gap, apart }) => `${join.label} ${joinSign(apart, kept !== null)} ${differenceText(gap)}`,
   );
-  return `Largest difference between the sides, as measured: ${told.join(", ")}.`;
+  const why = kept ? ` They differ because the right cache is rounded to ${kept.name}.` : "";
+  return `Largest difference between the sides, as measured: ${told.join(", ")}.${why}`;
 }
 
 /** @type {(view: View, width: number) => Scene | null} */

@@ -123,7 +123,13 @@ export interface Candidates {
   probs: NDArray<Float32Array, [steps: number, candidates: number]>;
 }
 
-/** One mechanism's decoding. Bytes are of all layers, elements of one token in one layer. `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is `short` with what tells its cache from that of other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it does. */
+/** The format that a cache is kept in: its name, and what it takes in words. */
+export interface Kept {
+  name: string;
+  about: string;
+}
+
+/** One mechanism's decoding. Bytes are of all layers, elements of one token in one layer. `working_bytes` alone are of one layer, since the next one needs them no more, as are `row_bytes` of one token in one layer. `sized` is `short` with what tells its cache from that of other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it does. `kept` is null where a cache keeps its elements as they are. */
 export interface Side {
   mechanism: string;
   label: string;
@@ -135,6 +141,8 @@ export interface Side {
   dims: Dims;
   elem_bytes: number;
   cache_elems: number;
+  row_bytes: number;
+  kept: Kept | null;
   cache_reads: number;
   segments: Segment[];
   baselines: Baseline[];
@@ -151,7 +159,7 @@ export interface Side {
 
 /** Vectors of a run that did not travel with it: those of one more layer. */
 export interface Rest {
-  version: 4;
+  version: 5;
   run: string;
   left: Vectors;
   right: Vectors;
@@ -170,7 +178,7 @@ export interface Loss {
 
 /** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */
 export interface Run {
-  version: 4;
+  version: 5;
   run: string;
   prompt: string;
   dtype: string;

@@ -117,10 +117,15 @@ function ledgerRemarks(side, step, layer) {
  * How these operations are counted, where one might take it otherwise.
  * @type {(side: Side) => string}
  */
-export function countingWords({ operations, cache_elems: cached, cache_reads: reads }) {
+export function countingWords({ operations, cache_elems: cached, cache_reads: reads, kept }) {
   const words = ["Every operation is counted by itself: operands read once, result written once."];
   if (reads > cached) {
     words.push(`Score and context both read the latent: ${reads} values a cached token, ${cached} stored.`);
+  }
+  if (kept) {
+    words.push(
+      `Cached bytes are read as ${kept.name} keeps them, scales included; multiplying them out is not counted.`,
+    );
   }
   if (operations.some(({ shared }) => shared)) words.push("Greyed: the same on both sides.");
   return words.join(" ");

@@ -25,7 +25,7 @@ export function phaseAt(at) {
  * What a side does in a phase, one sentence; `heads` are all of its heads.
  * @type {(side: Side, phase: Phase, tokens: number) => string}
  */
-export function phaseWords({ mechanism, n_heads: n, dims }, phase, tokens) {
+export function phaseWords({ mechanism, n_heads: n, dims, kept }, phase, tokens) {
   const all = n === 1 ? "its one head" : `all ${n} heads`;
   const own = !dims.latent;
   const shared = own && dims.kv_heads < n;
@@ -42,7 +42,8 @@ export function phaseWords({ mechanism, n_heads: n, dims }, phase, tokens) {
     mix: "The weights mix the cached values.",
     output: "W_O takes the outputs of all heads, and they are summed.",
   };
-  return { ...words, ...special(mechanism, { all, rows }) }[phase];
+  const rounded = kept && phase === "cache" ? ` Kept rounded to ${kept.name}, multiplied out when read.` : "";
+  return { ...words, ...special(mechanism, { all, rows }) }[phase] + rounded;
 }
 
 /** @type {(mechanism: string, names: { all: string, rows: string }) => Partial<Record<Phase, string>>} */

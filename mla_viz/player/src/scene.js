@@ -261,7 +261,7 @@ function drawingOf(side, lane, head) {
   const own = side.dims.latent === 0;
   const absorbs = ABSORBING.includes(side.mechanism);
   const made = own ? madeByOwnWeights(lane) : madeOfLatent(side, lane);
-  const cache = absorbs ? latentCache(lane) : headCache(side, lane, head);
+  const cache = absorbs ? latentCache(side, lane) : headCache(side, lane, head);
   const values = absorbs ? 0 : Number(cache.plans.at(-1)?.at);
   const parts = [
     made,
@@ -406,13 +406,21 @@ function movedQuery({ mechanism, dims }, { query }) {
   };
 }
 
-/** @type {(lane: Lane) => Drawing} */
-function latentCache({ keys }) {
+/**
+ * What the numbers of a cache in fewer bits are: those that are read back.
+ * @type {(kept: Side["kept"]) => string}
+ */
+function readBack(kept) {
+  return kept ? `, as ${kept.name} keeps them` : "";
+}
+
+/** @type {(side: Side, lane: Lane) => Drawing} */
+function latentCache({ kept }, { keys }) {
   return {
     plans: [
       {
         id: "cache",
-        label: "latents, for all heads",
+        label: `latents, for all heads${readBack(kept)}`,
         slot: "cache",
         look: "cached",
         scale: "latent",
@@ -430,7 +438,7 @@ function latentCache({ keys }) {
  * Keys and values of a head: cached, or rebuilt from the cached latents, or made anew from nothing kept.
  * @type {(side: Side, lane: Lane, head: number) => Drawing}
  */
-function headCache({ mechanism, dims, n_heads: nHeads }, { latents, keys, values }, head) {
+function headCache({ mechanism, dims, n_heads: nHeads, kept }, { latents, keys, values }, head) {
   const rebuilt = mechanism === "mla_reexpand" || mechanism === "recompute";
   const of =
     dims.kv_heads && dims.kv_heads < nHeads
@@ -440,7 +448,7 @@ function headCache({ mechanism, dims, n_heads: nHeads }, { latents, keys, values
   /** @type {Look} */
   const look = rebuilt ? "passing" : "cached";
   const from = mechanism === "mla_reexpand" ? 0.4 : rebuilt ? 0 : 0.6;
-  const [k, v] = [`K, ${of}`, "V"];
+  const [k, v] = [`K, ${of}`, rebuilt ? "V" : `V${readBack(kept)}`];
   /** @type {Plan[]} */
   const plans = [
     { id: "keys", label: k, slot: "cache", look, scale: "k", phase: 1, from, matrix: keys, at: first },
@@ -460,7 +468,7 @@ function headCache({ mechanism, dims, n_heads: nHeads }, { latents, keys, values
   if (mechanism === "mla_reexpand" && latents) {
     const cached = {
       id: "cache",
-      label: "latents",
+      label: `latents${readBack(kept)}`,
       slot: /** @type {Slot} */ ("cache"),
       look: /** @type {Look} */ ("cached"),
       scale: "latent",

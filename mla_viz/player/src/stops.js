@@ -36,7 +36,7 @@ export const STOPS = [
   { title: "What the left side keeps", place: ".panel.left .cache", tell: whatLeftKeeps },
   { title: "Where the latent comes from", place: ".inside", phase: "project", tell: whereFrom },
   { title: "The absorbed score", place: ".inside", phase: "score", tell: absorbedScore },
-  { title: "The same number", place: ".inside", phase: "softmax", tell: sameNumber },
+  { title: "The same number?", place: ".inside", phase: "softmax", tell: sameNumber },
   { title: "The price in FLOPs", place: ".panel.right .ledger", tell: priceInFlops },
   { title: "RoPE's own key", place: ".panel.right .cache", tell: ropeKey },
   { title: "The sliders", place: ".panel.right .head", tell: theSliders },
@@ -242,8 +242,16 @@ function sameNumber(sight) {
     because:
       gap === undefined
         ? `${figures}: two models with weights of their own. Their scores have nothing to do with one another.`
-        : `${figures}. Over all tokens so far this head's scores differ by ${differenceText(gap)} at most${same ? `: the same products in another order, rounded in ${run.dtype}` : ", which is more than rounding makes"}.`,
+        : `${figures}. Over all tokens so far this head's scores differ by ${differenceText(gap)} at most${whyApart(run, same)}.`,
   };
+}
+
+/** @type {(run: Run, same: boolean) => string} */
+function whyApart({ right: { kept }, dtype }, same) {
+  if (kept) return `, because the right cache is rounded to ${kept.name}: unrounded, both sides would agree`;
+  return same
+    ? `: the same products in another order, rounded in ${dtype}`
+    : ", which is more than rounding makes";
 }
 
 /** @type {(side: Side, step: number) => string} */
@@ -363,7 +371,7 @@ function costInLoss({ run, step }) {
       "more than that",
     ],
     right: right < 0 ? marks.length : right,
-    because: `${here.toFixed(3)} nats a token, ${figureText(more)} more, measured on ${grouped(loss.tokens)} tokens of ${grouped(loss.stories)} stories that the model had not read. The map below the player shows every setting, the Quality page other models.`,
+    because: `${here.toFixed(3)} nats a token, ${figureText(more)} more, measured on ${grouped(loss.tokens)} tokens of ${grouped(loss.stories)} stories that the model had not read${run.right.kept ? `, with no cache in ${run.right.kept.name}` : ""}. The map below the player shows every setting, the Quality page other models.`,
   };
 }
 

@@ -38,6 +38,8 @@ def compare_section(settings: Settings) -> None:
             return
         costs = [costs_from(record) for record in json.loads(content)]
         _show(costs)
+        if settings.cache_dtype:
+            st.caption(f"All caches in {settings.dtype} here, none in {settings.cache_dtype}.")
 
 
 def _show(costs: list[Costs]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from mla_viz.mechanisms.formats import FORMATS
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import DTYPES, available_devices
 from mla_viz.model.sources import (
@@ -23,7 +24,8 @@ from mla_viz.run.settings import Settings
 from mla_viz.ui.numbers import short_label
 from mla_viz.words import count_text
 
-MORE = ("left", "right", "temperature", "top_k", "seed", "dtype", "device")
+MORE = ("left", "right", "cache_dtype", "temperature", "top_k", "seed", "dtype", "device")
+AS_IT_IS = "as it is"
 DIALS = {
     "heads": "Heads",
     "latent": "Latent dim",
@@ -158,6 +160,17 @@ class Sidebar:
     def _sides(self) -> None:
         for field, label in (("left", "Left"), ("right", "Right")):
             self._choice(field, label, *self._offered(field), _mechanism_label)
+        self._kept()
+
+    def _kept(self) -> None:
+        """The format of the right side's cache; the left one stays as it is, to hold it against."""
+        self._choice("cache_dtype", "Right cache kept in", [AS_IT_IS, *FORMATS], AS_IT_IS)
+        if self.values["cache_dtype"] == AS_IT_IS:
+            self.values["cache_dtype"] = None
+        elif self.values["right"] == "recompute":
+            self._slots["cache_dtype"].caption(
+                "Decides nothing now: the right side keeps no cache."
+            )
 
     def _offered(self, side: str) -> tuple[list[str], str]:
         """The mechanisms that a side may have, and the one that it begins with."""
