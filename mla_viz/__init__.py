@@ -8,6 +8,7 @@
 from importlib import import_module
 
 _HOMES = {
+    "Audit": "mla_viz.findings.audit",
     "Costs": "mla_viz.run.costs",
     "ParallelRun": "mla_viz.ranks.parallel",
     "ParallelSettings": "mla_viz.ranks.settings",
@@ -15,9 +16,11 @@ _HOMES = {
     "Run": "mla_viz.run.trace",
     "Score": "mla_viz.findings.scores",
     "Settings": "mla_viz.run.settings",
+    "audit": "mla_viz.findings.audit",
     "compare": "mla_viz.run.compare",
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
+    "fits": "mla_viz.findings.fits",
     "load_run": "mla_viz.run.saved",
     "memory": "mla_viz.findings.memory",
     "parallel": "mla_viz.ranks.parallel",

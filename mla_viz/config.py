@@ -7,6 +7,7 @@ Worked: DeepSeek-V3 is MLAGeometry(7168, 128, 128, 64, 128, 512, 1536), whose qu
 192 wide and whose scores are scaled by 192^-1/2 = 0.0722.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from sys import float_info
@@ -70,6 +71,17 @@ def check_int(name: str, value: object, low: int, high: int) -> int:
     if not _is(value, Integral) or not low <= value <= high:
         raise ValueError(f"{name}: expected a whole number from {low} to {high}, got {told(value)}")
     return int(value)
+
+
+def check_choice(name: str, value: object, known: Sequence[str]) -> str:
+    """Return `value`, one of the names that are known.
+
+    Raises:
+        ValueError: it is none of them; the message lists them.
+    """
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {told(value)}")
+    return value
 
 
 def check_float(name: str, value: object, low: float | int, high: float | int) -> float:

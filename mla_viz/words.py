@@ -44,6 +44,20 @@ def bytes_text(number_bytes: Number) -> str:
     return f"{amount:.1f} {'KMGT'[power - 1]}iB" if power else f"{amount:.0f} B"
 
 
+def decimal_bytes_text(number_bytes: Number) -> str:
+    """`0 B`, `70.3 kB`, `7.03 GB`: units of 1,000, three digits."""
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number_bytes >= 0.9995 * size:
+            return f"{_digits(number_bytes / size)} {unit}B"
+    return f"{number_bytes:.0f} B"
+
+
+def short_count(count: Number) -> str:
+    """`671B`, `8.03B`, `135M`: three digits."""
+    size, unit = (1e9, "B") if count >= 0.9995e9 else (1e6, "M")
+    return f"{count / size:.3g}{unit}" if count < 999.5 * size else f"{count / size:,.0f}{unit}"
+
+
 def micros_text(microseconds: Number) -> str:
     """`12.3 µs`, `1.25 ms`, `2.40 s`: three digits."""
     for size, unit in ((1e6, "s"), (1e3, "ms")):

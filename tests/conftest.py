@@ -18,7 +18,8 @@ from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
-from mla_viz.published.catalog import imported_models
+from mla_viz.published.accelerators import accelerators
+from mla_viz.published.catalog import published_models
 from mla_viz.run.settings import SideModel
 from mla_viz.shipped import member_weights
 from train.model import TrainableModel
@@ -82,7 +83,7 @@ def trained_weights(heads, latent):
 
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors)
-    readers = (*sources, load_family, load_quantised, judge._prose, imported_models)
+    readers = (*sources, load_family, load_quantised, judge._prose, published_models, accelerators)
     for kept in readers:
         kept.cache_clear()
 

@@ -11,7 +11,7 @@ from mla_viz.config import MLAGeometry, ModelGeometry
 from mla_viz.cost import Flow, flows, operations
 from mla_viz.findings.lanes import joins, lane_matrices
 from mla_viz.findings.lesson import GEOMETRY, HEADS, FormatError, make_lesson
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.shipped import shipped
 from mla_viz.ui.absorption import algebra, dims, parts, stages
 from mla_viz.ui.absorption.parts import prose
@@ -273,7 +273,7 @@ def test_the_factors_of_the_cache_are_as_many_as_the_text_says():
 
 def test_the_cache_is_the_product_of_its_factors():
     (text,) = said(section(stages.cache_factors))
-    v3 = MODELS["DeepSeek-V3"]
+    v3 = judged("DeepSeek-V3")
     assert text.startswith(
         f"{v3.n_layers} · 1 · {v3.attention.n_heads} · {v3.attention.v_head_dim} ·"
     )
@@ -334,7 +334,7 @@ def test_counts_are_made_with_the_dims_chosen():
     assert app.selectbox(key="dims").options == offered
     for name in offered[1:]:
         app.selectbox(key="dims").set_value(name).run()
-    published = [MODELS[name].attention for name in offered[:3]]
+    published = [judged(name).attention for name in offered[:3]]
     geometries = [*published, GEOMETRY, replace(GEOMETRY, rope_theta=1e4)]
     assert found == list(zip(offered, geometries, strict=True))
 

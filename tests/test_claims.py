@@ -16,7 +16,7 @@ from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.findings.claims.inputs import Inputs, parse_inputs
 from mla_viz.findings.claims.judge import CONDITIONAL, RIGHT, WRONG, asides, judge
 from mla_viz.findings.claims.rules import RULES, above, below, chunked, rounds_to
-from mla_viz.published.catalog import MODELS, V2_PAPER
+from mla_viz.published.catalog import V2_PAPER, judged_models
 from mla_viz.shipped import shipped
 from mla_viz.words import number_text
 from tests.test_cli import refusal
@@ -278,7 +278,7 @@ def test_a_formula_that_needs_no_words_gives_the_value(inputs):
 
 
 def test_the_start_is_deepseek_v3_with_a_cache_of_16_bits():
-    start, published = Inputs(), MODELS["DeepSeek-V3"]
+    start, published = Inputs(), judged_models()["DeepSeek-V3"]
     assert (start.mla, start.n_layers) == (published.attention, published.n_layers)
     rest = (start.cache_bits, start.deployed_bits, start.context, start.gpus)
     assert rest == (16, 6, 100_000, 8)
@@ -296,9 +296,9 @@ PUBLISHED_MODELS = {
 
 
 def test_published_models_are_those_of_their_sources():
-    found = {name: (m.n_layers, m.attention, m.cache_elems) for name, m in MODELS.items()}
+    found = {name: (m.n_layers, m.attention, m.cache_elems) for name, m in judged_models().items()}
     assert found == PUBLISHED_MODELS
-    assert {name for name, m in MODELS.items() if m.source == f"{V2_PAPER}, Table 9"} == {
+    assert {name for name, m in judged_models().items() if m.source == f"{V2_PAPER}, Table 9"} == {
         "large MHA",
         "small MHA",
     }

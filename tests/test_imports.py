@@ -1,152 +1,15 @@
 """Imported configs against transformers' own caches, and against the files as published."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mla_viz.findings.memory import memory
 from mla_viz.published.config_json import open_config, read_config
+from mla_viz.published.readers import DEFAULTS
+from tests.configs import CONFIGS, DSA, MLA, SMALL, TINY
 
-CONFIGS = Path(__file__).parents[2] / "shared" / "configs"
 TOKENS = 6
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-WIDE = {**SMALL, "head_dim": 16}
-EXPERTS = {
-    "num_experts": 2,
-    "num_local_experts": 2,
-    "num_experts_per_tok": 1,
-    "moe_intermediate_size": 8,
-}
-MLA = {
-    **SMALL,
-    "num_key_value_heads": 4,
-    "q_lora_rank": 8,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 6,
-    "first_k_dense_replace": 4,
-    "n_routed_experts": 4,
-    "n_group": 1,
-    "topk_group": 1,
-    "num_experts_per_tok": 1,
-    "moe_intermediate_size": 8,
-}
-ROUTED = {"n_routed_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
-DSA = {**MLA, "index_head_dim": 8, "index_n_heads": 2, "index_topk": 4}
-DELTA = {
-    **WIDE,
-    **EXPERTS,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4,
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 4,
-    "shared_expert_intermediate_size": 8,
-}
-TINY = {
-    **dict.fromkeys(
-        [
-            "llama",
-            "mistral",
-            "qwen2",
-            "phi3",
-            "olmo",
-            "olmo2",
-            "olmo3",
-            "starcoder2",
-            "stablelm",
-            "cohere",
-            "cohere2",
-            "granite",
-            "nemotron",
-            "arcee",
-            "apertus",
-            "phi",
-        ],
-        SMALL,
-    ),
-    **dict.fromkeys(
-        [
-            "qwen3",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "glm",
-            "glm4",
-            "seed_oss",
-            "ernie4_5",
-            "hunyuan_v1_dense",
-        ],
-        WIDE,
-    ),
-    **dict.fromkeys(["mixtral", "qwen2_moe", "olmoe", "granitemoe"], {**SMALL, **EXPERTS}),
-    **dict.fromkeys(["qwen3_moe", "gpt_oss"], {**WIDE, **EXPERTS}),
-    "llama4_text": {**WIDE, **EXPERTS, "intermediate_size_mlp": 32, "attention_chunk_size": 32},
-    "gpt_neox": {name: x for name, x in SMALL.items() if name != "num_key_value_heads"},
-    "falcon": {**SMALL, "multi_query": True},
-    **dict.fromkeys(
-        ["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu", "minicpm3", "axk1"], MLA
-    ),
-    **dict.fromkeys(["deepseek_v32", "glm_moe_dsa", "axk2"], DSA),
-    **dict.fromkeys(
-        ["gptj", "gpt2"],
-        {"n_embd": 32, "n_head": 4, "n_layer": 3, "vocab_size": 64, "rotary_dim": 4},
-    ),
-    **dict.fromkeys(["exaone4", "bitnet"], SMALL),
-    "ministral": WIDE,
-    "phimoe": {**SMALL, **EXPERTS},
-    "minimax_m2": {**WIDE, **EXPERTS},
-    "glm4_moe": {**WIDE, **ROUTED, "first_k_dense_replace": 4},
-    "ernie4_5_moe": {
-        **SMALL,
-        "moe_num_experts": 2,
-        "moe_k": 1,
-        "moe_intermediate_size": 8,
-    },
-    "opt": {**SMALL, "ffn_dim": 32, "word_embed_proj_dim": 32},
-    "gemma4_text": {
-        **WIDE,
-        "global_head_dim": 32,
-        "num_global_key_value_heads": 1,
-        "attention_k_eq_v": True,
-        "hidden_size_per_layer_input": 0,
-        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
-    },
-    "kimi_linear": {
-        **MLA,
-        "num_experts": 4,
-        "num_experts_per_token": 1,
-        "linear_attn_config": {
-            "full_attn_layers": [4],
-            "kda_layers": [1, 2, 3],
-            "num_heads": 4,
-            "head_dim": 8,
-        },
-    },
-    "nemotron_h": {
-        **WIDE,
-        "hybrid_override_pattern": "M*-M",
-        "mamba_num_heads": 4,
-        "mamba_head_dim": 4,
-        "ssm_state_size": 8,
-        "n_groups": 2,
-    },
-    **dict.fromkeys(["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"], DELTA),
-}
-
 PUBLISHED = {  # elements a further token adds, bytes of states a sequence, in windows at 100,000
     "MiniMaxAI--MiniMax-M3": (68_736, 0, 0),  # 60 x 1,024, and 57 indexer keys of 128
     "Qwen--Qwen3-0.6B": (57_344, 0, 0),
@@ -218,7 +81,7 @@ def test_impossible_numbers_are_refused_by_the_name_of_their_field(field, value)
         read_config({**LLAMA, field: value})
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v3", "kimi_linear", "nemotron_h", "deepseek_v4"])
+@pytest.mark.parametrize("kind", ["kimi_k2", "kimi_linear", "nemotron_h", "deepseek_v4"])
 def test_a_known_layout_without_its_fields_is_refused(kind):
     with pytest.raises(ValueError, match=r"config\.json"):
         read_config({**SMALL, "model_type": kind})
@@ -284,3 +147,15 @@ def test_elements_equal_those_of_transformers_own_cache(kind):
     record = {"model_type": kind, **TINY[kind]}
     ours = sum(part.elems(TOKENS) for part in read_config(record).kept)
     assert ours == sum(tensor.numel() for tensor in held.values())
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_what_a_file_leaves_out_is_what_the_class_takes(kind):
+    config = AutoConfig.for_model(kind)
+    assert {name: getattr(config, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
+
+
+def test_an_older_gemma_3_is_read_by_its_class():
+    text = {"hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
+    nested = {"model_type": "gemma3", "text_config": {**text, "model_type": "gemma3_text"}}
+    assert memory(nested).elems_per_token == 5 * 2 * 4 * 256

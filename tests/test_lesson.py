@@ -19,7 +19,7 @@ from mla_viz.findings.lesson import (
     rope_break,
     turned,
 )
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.ui.absorption.parts import prose
 from mla_viz.ui.absorption.stages import code_line
 
@@ -196,6 +196,6 @@ def test_every_question_has_its_answer_among_the_options():
         assert entry["reason"]
     answers = {entry["before"]: entry["answer"] for entry in prose()["question"]}
     assert answers["append"] == str(cache_elems("mla_absorbed", GEOMETRY))
-    first, second = brackets(MODELS["DeepSeek-V3"].attention, 100_000)["scores"]
+    first, second = brackets(judged("DeepSeek-V3").attention, 100_000)["scores"]
     assert answers["bracket"] == first.formula
     assert first.flops < second.flops

@@ -33,7 +33,7 @@ from mla_viz.cost import (
     rank_cache_elems,
     tp_geometry,
 )
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.ranks import parallel as launch
 from mla_viz.ranks.layer import Decoded, decode_alone, make_layer
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel, parallel_runs
@@ -141,7 +141,7 @@ def test_half_precision_is_merged_in_float32_and_more_ranks_than_sequences_are_i
 # The formulas
 
 
-V3, GQA_8 = MODELS["DeepSeek-V3"].attention, MODELS["Llama-3.1-405B"].attention
+V3, GQA_8 = judged("DeepSeek-V3").attention, judged("Llama-3.1-405B").attention
 
 
 def test_a_gpu_holds_more_of_mla_than_of_gqa_8_under_tp_8():

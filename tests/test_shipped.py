@@ -12,7 +12,8 @@ from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
 from mla_viz.model.sources import MEMBERS, find_source, source_names
 from mla_viz.model.tokenizer import stories_tokenizer
-from mla_viz.published.catalog import imported_models
+from mla_viz.published.accelerators import accelerators
+from mla_viz.published.catalog import published_models
 from mla_viz.shipped import CHECKSUMS, DATA, checksums, intact
 from mla_viz.ui.absorption.parts import prose
 from tests.conftest import forget
@@ -20,12 +21,13 @@ from train.checksums import write_checksums
 
 # Who loads each file, past what is kept of an earlier load.
 LOADERS = {
+    "accelerators.toml": accelerators.__wrapped__,
     "absorption.toml": prose.__wrapped__,
     "claims.toml": judge._prose.__wrapped__,
     FAMILY_FILE: load_family.__wrapped__,
     GRID_FILE: load_grid.__wrapped__,
     QUANTISED_FILE: load_quantised.__wrapped__,
-    "models.toml": imported_models.__wrapped__,
+    "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{

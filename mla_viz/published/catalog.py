@@ -3,12 +3,11 @@
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry
-from mla_viz.cost import cache_elems
-from mla_viz.mechanisms.table import mechanism_of
 from mla_viz.published.config_json import read_config
-from mla_viz.published.layers import CachedModel, grouped_label, mechanism_layer
+from mla_viz.published.layers import CachedModel, elems_per_token
 from mla_viz.shipped import intact, shipped
 
 
@@ -54,100 +53,80 @@ ABLATIONS = (
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A published model's layers and one layer's attention."""
+    """A row of the table: a model's fields, as config.json spells them, and what is read from them.
 
-    label: str
-    n_layers: int
-    attention: AttentionGeometry
-    source: str
-    compared_with: str | None = None
+    Claims are judged by the geometry of those that are `judged`.
+    """
+
+    cached: CachedModel
+    config: dict[str, Any]
+    judged: bool
+
+    @property
+    def source(self) -> str:
+        """Where its numbers are printed."""
+        return self.cached.source
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the decoder."""
+        return len(self.cached.layers)
+
+    @property
+    def attention(self) -> AttentionGeometry:
+        """One layer's attention, where all its layers have MHA, GQA, MQA or MLA."""
+        field, model = self.config.get, self.cached
+        if "kv_lora_rank" not in self.config:
+            heads = (model.n_heads, field("num_key_value_heads"))
+            return GQAGeometry(model.d_model, *heads, model.qk_head_dim)
+        names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
+        rank = field("q_lora_rank") or None
+        widths = {name: field(name) for name in names}
+        return MLAGeometry(model.d_model, model.n_heads, **widths, q_lora_rank=rank)
 
     @property
     def cache_elems(self) -> int:
         """Elements that its cache holds for a token, all layers together."""
-        return self.n_layers * cache_elems(mechanism_of(self.attention), self.attention)
+        return int(elems_per_token(self.cached.kept))
 
 
-CONFIGS = "deepseek-ai/DeepSeek-V3, inference/configs"
-_HEADS = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_lora_rank": 512}
-MODELS = {
-    "DeepSeek-V3": PublishedModel(
-        "DeepSeek-V3",
-        61,
-        MLAGeometry(7168, 128, q_lora_rank=1536, **_HEADS),
-        f"{CONFIGS}/config_671B.json",
-    ),
-    "DeepSeek-V2": PublishedModel(
-        "DeepSeek-V2",
-        60,
-        MLAGeometry(5120, 128, q_lora_rank=1536, **_HEADS),
-        f"{CONFIGS}/config_236B.json",
-        compared_with="DeepSeek-67B",
-    ),
-    "DeepSeek-V2-Lite": PublishedModel(
-        "DeepSeek-V2-Lite", 27, MLAGeometry(2048, 16, **_HEADS), f"{CONFIGS}/config_16B.json"
-    ),
-    "DeepSeek-67B": PublishedModel(
-        "DeepSeek-67B",
-        95,
-        GQAGeometry(8192, 64, 8, 128),
-        "DeepSeek LLM paper (arXiv 2401.02954), Table 2",
-    ),
-    "Llama-3.1-405B": PublishedModel(
-        "Llama-3.1-405B",
-        126,
-        GQAGeometry(16384, 128, 8, 128),
-        "Lightning-AI/litgpt, litgpt/config.py",
-    ),
-    "large MHA": PublishedModel(
-        "the large MHA model of the V2 paper (heads of 128 inferred from its printed 860.2K)",
-        60,
-        GQAGeometry(5120, 56, 56, 128),
-        f"{V2_PAPER}, Table 9",
-    ),
-    "small MHA": PublishedModel(
-        "the small MHA model of the V2 paper",
-        27,
-        GQAGeometry(2048, 16, 16, 128),
-        f"{V2_PAPER}, Table 9",
-    ),
-}
 LLAMA_3_1_WINDOWED_LAYERS = 0  # config.json of meta-llama/Meta-Llama-3.1-8B names no window
 V2_THROUGHPUT_RATIO = 5.76  # V2 paper, abstract and Figure 1b: maximum generation throughput
 
 
 @cache
-def imported_models() -> dict[str, CachedModel]:
-    """The geometries of data/models.toml, read as a config.json is."""
+def published_models() -> dict[str, PublishedModel]:
+    """The rows of data/models.toml by name, each read as a config.json is."""
     rows = tomllib.loads(intact(shipped("models.toml")).read_text(encoding="utf-8"))["model"]
-    return {
-        row["name"]: replace(read_config(row["config"]), label=row["name"], source=row["source"])
-        for row in rows
-    }
+    return {row["name"]: _published(row) for row in rows}
+
+
+def _published(row: dict[str, Any]) -> PublishedModel:
+    """What a row says beside its fields stands over what is read from them."""
+    said = {name: row[name] for name in ("compared_with", "params", "active_params") if name in row}
+    source = row["source"]
+    if "params" in row:
+        source = f"{source}; weights as published: {row['params_source']}"
+    label = row.get("label", row["name"])
+    model = replace(read_config(row["config"]), label=label, source=source, **said)
+    return PublishedModel(model, row["config"], row.get("judged", False))
+
+
+def judged_models() -> dict[str, PublishedModel]:
+    """Those whose geometry claims are judged by."""
+    return {name: model for name, model in published_models().items() if model.judged}
+
+
+def judged(name: str) -> PublishedModel:
+    """One of them by its name."""
+    return judged_models()[name]
 
 
 def model_names() -> list[str]:
     """Every model whose cache is known by its name."""
-    return [*MODELS, *imported_models()]
+    return list(published_models())
 
 
 def cached_model(name: str) -> CachedModel:
     """A published model as the list of what its layers keep; see `model_names`."""
-    if name not in MODELS:
-        return imported_models()[name]
-    row = MODELS[name]
-    g = row.attention
-    if isinstance(g, MLAGeometry):
-        attention, widths = "MLA", (g.qk_head_dim, g.v_head_dim)
-    else:
-        attention, widths = grouped_label(g.n_heads, g.n_kv_heads), (g.head_dim, g.head_dim)
-    return CachedModel(
-        row.label,
-        attention,
-        (mechanism_layer(mechanism_of(g), g),) * row.n_layers,
-        g.n_heads,
-        *widths,
-        g.d_model,
-        row.source,
-        row.compared_with,
-    )
+    return published_models()[name].cached

@@ -102,7 +102,8 @@ class CachedModel:
     """A model as its cache sees it: its layers and the heads that ratios are taken against.
 
     A layer that keeps nothing, or reads another's cache, is the empty tuple. `qk_head_dim` and
-    `v_head_dim` are those of its widest attention that grows.
+    `v_head_dim` are those of its widest attention that grows. `params` are all its weights,
+    `active_params` those at work for a token; None where they cannot be counted.
     """
 
     label: str
@@ -114,6 +115,8 @@ class CachedModel:
     d_model: int
     source: str
     compared_with: str | None = None
+    params: int | None = None
+    active_params: int | None = None
 
     @property
     def kept(self) -> tuple[Kept, ...]:

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass, fields
 
-from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, check_int, told
+from mla_viz.config import (
+    AttentionGeometry,
+    GQAGeometry,
+    MLAGeometry,
+    check_choice,
+    check_int,
+    told,
+)
 from mla_viz.cost import STRATEGIES, attention_params, tp_geometry
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import parse_dtype
@@ -42,9 +49,7 @@ class ParallelSettings:
             ("strategy", STRATEGIES),
             ("device", ("auto", "cpu", "cuda")),
         ):
-            if getattr(self, name) not in known:
-                got = told(getattr(self, name))
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {got}")
+            check_choice(name, getattr(self, name), known)
         bounds = {
             "ranks": (1, 64),
             "heads": (1, 1024),

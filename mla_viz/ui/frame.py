@@ -10,6 +10,7 @@ from mla_viz.shipped import APP, belongs, shipped
 PAGES = [
     st.Page(APP / "pages/decode.py", title="Decode"),
     st.Page(APP / "pages/absorption.py", title="Absorption"),
+    st.Page(APP / "pages/memory.py", title="Memory"),
 ]
 if belongs(shipped(FAMILY_FILE)):
     PAGES.append(st.Page(APP / "pages/quality.py", title="Quality"))

@@ -11,6 +11,7 @@ from tests.e2e.conftest import QUIET_FLAGS, ROOT, Visit, find_chromium, free_por
 PAINTED = {
     "decode": "[data-testid=player][data-steps]",
     "absorption": ".st-key-prefill",
+    "memory": ".st-key-memory .main-svg",
     "quality": ".st-key-family .main-svg",
     "claims": ".st-key-verdicts",
 }

@@ -26,6 +26,8 @@ VIEWS = [
     ("decode", "?phase=3"),
     ("decode", "?source=synthetic&qk_rope_head_dim=7&left=mha&right=gqa&quality=true"),
     ("absorption", "?before_stage=5&step_stage=8&rope_on_content=true"),
+    ("memory", "?part=The+formula&context=0"),
+    ("memory", "?part=What+fits"),
     ("quality", "?section=Likeness+of+heads"),
     ("claims", "?claim_n_heads=0"),
 ]

@@ -1,5 +1,7 @@
 """The pages beside Decode in a real browser: reached by a link, whole, no wider than a phone."""
 
+import json
+
 import pytest
 
 from mla_viz.findings.family import FAMILY_FILE
@@ -11,6 +13,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}}
 PAGES = {
     "absorption": "Absorption: the algebra",
     "claims": "What is true of what one reads",
+    "memory": "What the cache takes",
     **({"quality": "What the small cache costs"} if shipped(FAMILY_FILE).exists() else {}),
 }
 # Streamlit looks for its server under the page's path first, then at the root (docs/serving.md).
@@ -106,6 +109,36 @@ def test_a_number_changes_which_claims_survive(visit, app_url):
     heads.press("Enter")
     visit.page.get_by_role("heading", name="28.4 times").first.wait_for()
     assert "claim_n_heads=64" in visit.page.url
+
+
+def test_a_pasted_config_is_counted_and_the_link_holds_it(visit, app_url):
+    config = {
+        "model_type": "deepseek_v3",
+        "num_hidden_layers": 10,
+        "hidden_size": 512,
+        "num_attention_heads": 8,
+        "kv_lora_rank": 100,
+        "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 28,
+        "v_head_dim": 64,
+        "rope_theta": 10000,
+    }
+    open_page(visit, app_url, "memory")
+    visit.page.get_by_text("A config.json of your own").click()
+    field = visit.page.get_by_label("Paste it", exact=True)
+    field.fill(json.dumps(config))
+    field.press("Control+Enter")
+    card = visit.page.get_by_text("deepseek_v3 (yours)").first
+    card.wait_for()
+    # 10 layers x (100 + 28) values x 2 bytes x 131,072 tokens
+    visit.page.get_by_role("heading", name="336 MB").wait_for()
+    visit.page.wait_for_function("location.search.includes('config=')")
+    link = visit.page.url
+    field.fill('{"model_type": "nobody"}')
+    field.press("Control+Enter")
+    visit.page.get_by_text("which this does not read. The last one").wait_for()
+    visit.page.goto(link)
+    visit.page.get_by_role("heading", name="336 MB").wait_for()
 
 
 def test_settings_wait_while_another_page_is_read(visit, app_url):

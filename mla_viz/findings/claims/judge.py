@@ -20,7 +20,7 @@ from mla_viz.findings.claims.rules import (
     shown,
     v2_elems,
 )
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.shipped import intact, shipped
 from mla_viz.words import count_text, number_text
 
@@ -139,9 +139,9 @@ def _cost_figures(i: Inputs) -> dict[str, Any]:
 
 
 def _published_figures(i: Inputs) -> dict[str, Any]:
-    gains, llama = mla_gains(), MODELS["Llama-3.1-405B"]
+    gains, llama = mla_gains(), judged("Llama-3.1-405B")
     return {
-        "in_elements": 100 * (1 - v2_elems(i) / MODELS["DeepSeek-67B"].cache_elems),
+        "in_elements": 100 * (1 - v2_elems(i) / judged("DeepSeek-67B").cache_elems),
         "ahead": sum(gain > 0 for gain in gains),
         "cells": len(gains),
         "pairs": len(mha_twins()),

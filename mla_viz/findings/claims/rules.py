@@ -23,9 +23,9 @@ from mla_viz.findings.claims.inputs import Inputs
 from mla_viz.published.catalog import (
     ABLATIONS,
     LLAMA_3_1_WINDOWED_LAYERS,
-    MODELS,
     V2_THROUGHPUT_RATIO,
     Ablation,
+    judged,
 )
 
 TRAINING_CONTEXT = 4096
@@ -75,7 +75,7 @@ def alone(i: Inputs, _: Value) -> bool:
 
 def v2_elems(i: Inputs) -> int:
     """What DeepSeek-V2 caches for a token, all layers, at the inputs' latent and RoPE dims."""
-    return i.latent_elems * MODELS["DeepSeek-V2"].n_layers
+    return i.latent_elems * judged("DeepSeek-V2").n_layers
 
 
 def attention_bytes_read(i: Inputs, geometry: AttentionGeometry, elems: int) -> float:
@@ -104,7 +104,7 @@ def decoding_flops(i: Inputs, mechanism: str, geometry: AttentionGeometry) -> in
 
 def llama_kb(i: Inputs) -> float:
     """KB that Llama-3.1-405B caches for a token, in the inputs' bits."""
-    return MODELS["Llama-3.1-405B"].cache_elems * i.cache_bits / 8 / 1000
+    return judged("Llama-3.1-405B").cache_elems * i.cache_bits / 8 / 1000
 
 
 def gqa_8_share(i: Inputs) -> int:
@@ -174,26 +174,26 @@ RULES = {
         condition=True,
     ),
     "ratio_paper_large": Rule(
-        lambda i: MODELS["large MHA"].cache_elems / v2_elems(i), rounds_to(24.9), condition=True
+        lambda i: judged("large MHA").cache_elems / v2_elems(i), rounds_to(24.9), condition=True
     ),
     "ratio_paper_small": Rule(
-        lambda i: MODELS["small MHA"].cache_elems / (i.latent_elems * MODELS["small MHA"].n_layers),
+        lambda i: judged("small MHA").cache_elems / (i.latent_elems * judged("small MHA").n_layers),
         rounds_to(7.1),
         condition=True,
     ),
     "ratio_expanded_lite": Rule(
         lambda i: (
-            cache_elems("mla_expanded", MODELS["DeepSeek-V2-Lite"].attention) / i.latent_elems
+            cache_elems("mla_expanded", judged("DeepSeek-V2-Lite").attention) / i.latent_elems
         ),
         rounds_to(8.9),
         condition=True,
     ),
     "ratio_deepseek67b_elems": Rule(
-        lambda i: MODELS["DeepSeek-67B"].cache_elems / v2_elems(i), rounds_to(5.6), condition=True
+        lambda i: judged("DeepSeek-67B").cache_elems / v2_elems(i), rounds_to(5.6), condition=True
     ),
     "reduction_abstract_percent": Rule(
         lambda i: (
-            100 * (1 - v2_elems(i) * i.deployed_bits / (MODELS["DeepSeek-67B"].cache_elems * 16))
+            100 * (1 - v2_elems(i) * i.deployed_bits / (judged("DeepSeek-67B").cache_elems * 16))
         ),
         rounds_to(93.3),
         condition=True,

@@ -4,7 +4,7 @@ import streamlit as st
 
 from mla_viz.config import MLAGeometry
 from mla_viz.findings.lesson import GEOMETRY
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged_models
 from mla_viz.ui.numbers import Numbers
 
 TOY, OWN = "the lesson's own", "other dims"
@@ -23,7 +23,9 @@ OWN_LABELS = {
 
 def chosen_dims() -> tuple[str, MLAGeometry]:
     """The sidebar's choice of dims that the counts are made with, by name; own ones where legal."""
-    models = {name: m for name, m in MODELS.items() if isinstance(m.attention, MLAGeometry)}
+    models = {
+        name: m for name, m in judged_models().items() if isinstance(m.attention, MLAGeometry)
+    }
     with st.sidebar:
         name = st.selectbox("Count with the dims of", [*models, TOY, OWN], key="dims")
         st.caption("The matrices are always the lesson's own; the counts follow this choice.")

@@ -5,7 +5,7 @@ import streamlit as st
 from mla_viz.config import MLAGeometry
 from mla_viz.cost import cache_elems, core_flops
 from mla_viz.model.sources import find_source
-from mla_viz.published.catalog import MODELS
+from mla_viz.published.catalog import judged
 from mla_viz.run.settings import Settings
 
 PUBLISHED = "DeepSeek-V3"
@@ -16,7 +16,7 @@ def trade_words(g: MLAGeometry, left: str, right: str) -> str | None:
     alike = core_flops(left, g) == core_flops(right, g)
     if not alike or cache_elems(left, g) == cache_elems(right, g):
         return None
-    there = MODELS[PUBLISHED].attention
+    there = judged(PUBLISHED).attention
     return (
         f"Both sides take the same FLOPs for each cached token: a latent of {g.kv_lora_rank} is as"
         f" wide as a head. {PUBLISHED}'s is wider, {there.kv_lora_rank} beside heads of"
