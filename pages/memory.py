@@ -6,6 +6,7 @@ from mla_viz.ui.memory import sections
 from mla_viz.ui.memory.asked import asked
 from mla_viz.ui.memory.audit import audit_section
 from mla_viz.ui.memory.fits import what_fits
+from mla_viz.ui.memory.quantised import safe_section
 
 asked_for = asked()
 st.title("What the cache takes", anchor=False)
@@ -23,6 +24,7 @@ SECTIONS = {
     "Against others": sections.baselines,
     "What fits": what_fits,
     "What is given up": sections.given_up,
+    "Fewer bits": lambda *_: safe_section(),
     "Why is mine larger?": audit_section,
 }
 tabs = st.tabs(list(SECTIONS), key="part", on_change="rerun", bind="query-params")

@@ -12,6 +12,7 @@ from functools import cache
 from mla_viz.shipped import intact, shipped
 
 QUANTISED_FILE = "quantised.json"
+TRAINED = "trained"  # the sliders' model
 SIGMAS = 2  # a difference within so many standard errors of zero is none that can be told
 
 
@@ -70,12 +71,20 @@ class Kept:
 
 @dataclass(frozen=True)
 class Quantised:
-    """All of them, on the same stories."""
+    """All of them, on the same stories; `dtype` is that of the models."""
 
     dtype: str
     stories: int
     tokens: int
     rows: tuple[Kept, ...]
+
+    def family(self) -> tuple[Kept, ...]:
+        """The members of the family, each by the mechanism that caches least."""
+        return tuple(r for r in self.rows if r.source != TRAINED and r.mechanism != "mla_expanded")
+
+    def both_ways(self) -> tuple[Kept, ...]:
+        """The sliders' model: its latent, and the keys and values that it makes of it."""
+        return tuple(r for r in self.rows if r.source == TRAINED)
 
 
 @cache
