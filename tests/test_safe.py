@@ -121,6 +121,7 @@ def test_the_figure_has_every_row_once_and_a_mark_for_its_format(rows, dark):
         for x, y, error, symbol in zip(
             trace.x, trace.y, trace.error_y.array, trace.marker.symbol, strict=True
         )
+        if x is not None
     }
     assert points == {
         (model_name(r), r.cache_bytes_per_token, r.more, r.error, SYMBOLS[r.format]) for r in rows

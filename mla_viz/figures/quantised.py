@@ -1,7 +1,7 @@
 """What a cache in fewer bits loses and saves: records to a Plotly figure.
 
-Colour is the mechanism's, a line a model; the mark tells the format, open where the RoPE key is
-rounded too.
+Colour is the mechanism's, a line a model, with a gap before the caches whose RoPE key is rounded
+too; the mark tells the format, and is open there.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def format_name(name: str | None, dtype: str) -> str:
 def quantised_figure(rows: Sequence[Kept], dtype: str, dark: bool) -> go.Figure:
     """Loss above the same model's unrounded cache, against its bytes a token; bars are errors."""
     models: dict[str, list[Kept]] = {}
-    for row in sorted(rows, key=lambda row: -row.cache_bytes_per_token):
+    for row in rows:
         models.setdefault(model_name(row), []).append(row)
     figure = go.Figure()
     places = dict.fromkeys(MECHANISMS, 0)
@@ -63,17 +63,33 @@ def quantised_figure(rows: Sequence[Kept], dtype: str, dark: bool) -> go.Figure:
 def _series(name: str, kept: list[Kept], place: int, dtype: str, dark: bool) -> go.Scatter:
     colour = MECHANISMS[kept[0].mechanism].colour
     ink = colour.dark if dark else colour.light
+    spared = [row for row in kept if row.format is None or FORMATS[row.format].keep_rope]
+    rounded = [row for row in kept if row not in spared]
+    points: list[Kept | None] = [
+        *_by_bytes(spared),
+        *([None] if rounded else []),
+        *_by_bytes(rounded),
+    ]
+    error = [row and row.error for row in points]
     return go.Scatter(
-        x=[row.cache_bytes_per_token for row in kept],
-        y=[row.more for row in kept],
-        error_y={"type": "data", "array": [row.error for row in kept], "thickness": 1, "width": 3},
+        x=[row and row.cache_bytes_per_token for row in points],
+        y=[row and row.more for row in points],
+        error_y={"type": "data", "array": error, "thickness": 1, "width": 3},
         mode="lines+markers",
         name=name,
         line={"color": ink, "width": 1.2, "dash": DASHES[place % len(DASHES)]},
-        marker={"size": 10, "color": ink, "symbol": [SYMBOLS[row.format] for row in kept]},
-        text=[_hover(name, row, dtype) for row in kept],
+        marker={
+            "size": 10,
+            "color": ink,
+            "symbol": [SYMBOLS[row and row.format] for row in points],
+        },
+        text=[row and _hover(name, row, dtype) for row in points],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _by_bytes(rows: list[Kept]) -> list[Kept]:
+    return sorted(rows, key=lambda row: -row.cache_bytes_per_token)
 
 
 def _hover(name: str, row: Kept, dtype: str) -> str:
