@@ -12,16 +12,13 @@ from typing import Any, NoReturn, TextIO, get_args
 
 import torch
 
-from mla_viz.findings.audit import audit
+from mla_viz import cli_caches as caches
+from mla_viz.bench import command
 from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
-from mla_viz.findings.fits import WEIGHT_BITS, fits
-from mla_viz.findings.memory import DIVIDED, Memory, memory
 from mla_viz.findings.prompts import CHANCE
-from mla_viz.published.config_json import open_config
-from mla_viz.published.layers import CACHE_DTYPES
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
 from mla_viz.ranks.settings import ParallelSettings
 from mla_viz.run.compare import REPEATS, compare
@@ -66,12 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="popular claims, recomputed")
     claims.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
-    _memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
-    _fits_arguments(commands.add_parser("fits", help="sequences that fit beside the weights"))
-    _audit_arguments(commands.add_parser("audit", help="why a cache is larger than that"))
+    caches.memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
+    caches.fits_arguments(commands.add_parser("fits", help="sequences that fit beside the weights"))
+    caches.audit_arguments(commands.add_parser("audit", help="why a cache is larger than that"))
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    command.arguments(commands.add_parser("bench", help="decode steps measured on this machine"))
     return parser
 
 
@@ -117,47 +115,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache-dtype", help="int8, fp8, int4; with _all the RoPE key too")
-    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
-
-
-def _memory_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--context", type=int, default=4096, help="tokens of each sequence")
-    parser.add_argument("--mtp-layers", type=int, default=0, help="of multi-token prediction")
-    parser.add_argument("--groups", type=int, default=8, help="heads of the GQA compared with")
-    _strategy_argument(parser)
-    _cache_arguments(parser, "sequences")
-
-
-def _strategy_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strategy", default="tp", help=f"how ranks share: {', '.join(DIVIDED)}")
-
-
-def _fits_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
-    parser.add_argument("--accelerator", default="H200 SXM", help="a name of the catalog")
-    parser.add_argument("--ranks", type=int, default=8, help="accelerators")
-    parser.add_argument("--weights", default="fp8", help=", ".join(WEIGHT_BITS))
-    parser.add_argument("--params", type=float, help="parameters, where they cannot be counted")
-    parser.add_argument("--context", type=int, default=4096, help="tokens of each sequence")
-    parser.add_argument("--cache-dtype", default="bfloat16", help=", ".join(CACHE_DTYPES))
-    parser.add_argument("--page", type=int, default=1, help="tokens of a page")
-    _strategy_argument(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
-
-
-def _audit_arguments(parser: argparse.ArgumentParser) -> None:
-    said = "a line of an engine, or BYTES @ TOKENS; may be given twice"
-    parser.add_argument("--reported", action="append", default=[], help=said)
-    parser.add_argument("--log", metavar="FILE", help="such lines in a file; - is standard input")
-    _cache_arguments(parser, "sequences of BYTES @ TOKENS")
-
-
-def _cache_arguments(parser: argparse.ArgumentParser, sequences: str) -> None:
-    parser.add_argument("model", help="a name of the catalog, or a config.json of Hugging Face")
-    parser.add_argument("--batch", type=int, default=1, help=sequences)
-    parser.add_argument("--cache-dtype", default="bfloat16", help=", ".join(CACHE_DTYPES))
-    parser.add_argument("--tp", type=int, default=1, help="ranks that share it")
-    parser.add_argument("--page", type=int, default=1, help="tokens of a page")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
@@ -331,73 +288,6 @@ def _claims(args: dict[str, Any]) -> None:
         print(f"{claim.verdict:22s} {claim.claim}\n{'':22s} {claim.say_instead}")
 
 
-def _memory(args: dict[str, Any]) -> None:
-    as_json, model = args.pop("json"), args.pop("model")
-    found = memory(_opened(model), **args)
-    if as_json:
-        print(json.dumps(found.record(), allow_nan=False))
-    else:
-        _print_memory(found)
-
-
-def _print_memory(m: Memory) -> None:
-    print(
-        f"{m.model}, {m.attention}: {m.total_bytes:,} bytes for {m.batch:,} x {m.context:,} tokens"
-    )
-    print(f"a further token adds {m.elems_per_token:,} values, {m.bytes_per_token:,} bytes")
-    print(f"fixed, a sequence: {m.fixed_bytes:,} bytes; in windows: {m.window_bytes:,} bytes")
-    for f in m.factors:
-        print(
-            f"{f.part:18s} {count_text(f.layers, 'layer')} x {count_text(f.sequences, 'sequence')}"
-            f" x {f.rows:,} rows x {f.row_bytes:,} bytes ({f.vectors} x {f.width} values)"
-            f" = {f.bytes:,} bytes"
-        )
-    for name, beside in m.baselines.items():
-        times = "-" if beside.ratio is None else f"{beside.ratio:.4g}x"
-        print(f"against {name}: {beside.elems_per_token:,} values a token, {times}")
-    if m.tp > 1:
-        print(f"each of {m.tp} ranks: {m.per_rank_bytes:,} bytes")
-    for words in (*m.warnings, *m.given_up):
-        print(words)
-
-
-def _fits(args: dict[str, Any]) -> None:
-    as_json, model = args.pop("json"), args.pop("model")
-    found = fits(_opened(model), **args)
-    if as_json:
-        print(json.dumps(asdict(found), allow_nan=False))
-        return
-    for name, size in (
-        ("memory", found.memory_bytes),
-        ("weights", found.weight_bytes),
-        ("left for caches", found.room_bytes),
-        ("a sequence takes", found.sequence_bytes),
-    ):
-        print(f"{name}, on each of {found.ranks}: {size:,} bytes")
-    print(f"{count_text(found.sequences, 'sequence')} fit in all")
-
-
-def _opened(model: str) -> str | dict[str, Any]:
-    """A model as it is asked for: the object in a file, or a name."""
-    return open_config(model) if model.endswith(".json") else model
-
-
-def _audit(args: dict[str, Any]) -> None:
-    as_json, model, log = args.pop("json"), args.pop("model"), args.pop("log")
-    reported = "\n".join([*args.pop("reported"), *([_log(log)] if log else [])])
-    found = audit(_opened(model), reported, **args)
-    print(json.dumps(found.record(), allow_nan=False) if as_json else "\n".join(found.told()))
-
-
-def _log(path: str) -> str:
-    try:
-        if path == "-":
-            return sys.stdin.read()
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ValueError(f"--log: expected a file, got {path}: {error.strerror}") from None
-
-
 def _parallel(args: dict[str, Any]) -> None:
     as_json = args.pop("json")
     try:
@@ -434,10 +324,11 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "quality": _quality,
     "claims": _claims,
-    "memory": _memory,
-    "fits": _fits,
-    "audit": _audit,
+    "memory": caches.run_memory,
+    "fits": caches.run_fits,
+    "audit": caches.run_audit,
     "parallel": _parallel,
+    "bench": command.run,
 }
 
 
@@ -445,8 +336,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command; bad input gives one line on standard error and exit status 2."""
     torch.set_num_threads(1)  # steps are small: a second thread costs more than it brings
     args = vars(_parser().parse_args(argv))
-    command = _COMMANDS[args.pop("command")]
+    run = _COMMANDS[args.pop("command")]
     try:
-        command(args)
+        run(args)
     except ValueError as error:
         _refuse(error)

@@ -252,6 +252,31 @@ def _read_from(
     return replace(line, cached_bytes=seq_len * row)
 
 
+CORE = ("score", "context")  # lines of a ledger that only sequences' own rows stand in
+
+
+def core_operations(
+    mechanism: str, geometry: AttentionGeometry, seq_len: int, elem_bytes: int
+) -> list[Operation]:
+    """The lines of `operations` that score and mix what is cached, no projection."""
+    ops = operations(mechanism, geometry, seq_len, elem_bytes)
+    return [op for op in ops if op.name in CORE]
+
+
+def moved_bytes(ops: list[Operation], batch: int) -> int:
+    """Bytes that a step of several sequences reads and writes: weights once, all else for each.
+
+    The right operand of a line outside the core is weights. DeepSeek-V3's output projection in
+    bfloat16: 2 (16,384 7,168 + batch (16,384 + 7,168)).
+    """
+    total = 0
+    for op in ops:
+        every = op.bytes_read + op.bytes_written
+        weights = 0 if op.name in CORE else op.batch * op.inner * op.columns * op.elem_bytes
+        total += batch * (every - weights) + weights
+    return total
+
+
 STRATEGIES = ("tp", "dp", "cp")  # heads, sequences, or cached tokens are divided among the ranks
 
 

@@ -24,7 +24,7 @@ SECTIONS = {
     "Against others": sections.baselines,
     "What fits": what_fits,
     "What is given up": sections.given_up,
-    "Fewer bits": lambda *_: safe_section(),
+    "Are fewer bits safe?": safe_section,
     "Why is mine larger?": audit_section,
 }
 tabs = st.tabs(list(SECTIONS), key="part", on_change="rerun", bind="query-params")

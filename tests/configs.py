@@ -239,6 +239,18 @@ TINY = {
         "linear_value_head_dim": 4,
     },
     "hy_v4": DSA,
+    "dots3_note_text": {
+        **DSA,
+        "layer_types": ["indexed_attention", "sliding_attention"] * 2,
+        "sliding_window": 16,
+        "swa_num_attention_heads": 2,
+        "swa_num_key_value_heads": 2,
+        "swa_q_lora_rank": 6,
+        "swa_kv_lora_rank": 12,
+        "swa_head_dim": 16,
+        "swa_qk_nope_head_dim": 10,
+        "swa_v_head_dim": 4,
+    },
     "bailing_hybrid": {
         **MLA,
         "head_dim": 8,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.mistral_large4.modeling_mistral_large4 import MistralLarge4TextModel
 
 from mla_viz.findings.memory import memory
 from mla_viz.published.config_json import open_config, read_config
@@ -114,6 +115,22 @@ def test_indexers_every_so_often_are_those_that_indexer_types_lists():
     assert owners == [0, 1, 2, 6, 10]  # as GLM-5.2 lists them
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"index_topk_freq": 3},
+        {"index_topk_freq": 4, "index_skip_topk_offset": 1},
+        {"index_topk_pattern": "FSSFSSSFFSS"},
+    ],
+)
+def test_indexers_are_on_the_layers_where_the_class_has_them(fields):
+    dsa = {**DSA, "num_hidden_layers": 11, **fields}
+    own = AutoConfig.for_model("glm_moe_dsa", **dsa).indexer_types
+    ours = read_config({"model_type": "glm_moe_dsa", **dsa}).layers
+    assert [layer[-1].part == "indexer key" for layer in ours] == [x == "full" for x in own]
+
+
 def test_a_window_that_is_switched_off_is_none():
     off = {"model_type": "qwen2", **SMALL, "sliding_window": 4, "use_sliding_window": False}
     assert all(part.grows for part in read_config(off).kept)
@@ -135,24 +152,44 @@ def tensors(thing, seen):
     return seen
 
 
-@pytest.mark.parametrize("kind", TINY)
-@torch.no_grad()
-def test_elements_equal_those_of_transformers_own_cache(kind):
-    config = AutoConfig.for_model(kind, **TINY[kind])
-    model = AutoModelForCausalLM.from_config(config).eval()
-    cache = model(torch.arange(3, 3 + TOKENS)[None], use_cache=True).past_key_values
+def held_by(model, tokens=TOKENS):
+    """Elements of a model's own cache after so many tokens."""
+    with torch.no_grad():
+        cache = model.eval()(torch.arange(3, 3 + tokens)[None], use_cache=True).past_key_values
     held = {}
     for layer in cache.layers:
         tensors(vars(layer), held)
-    record = {"model_type": kind, **TINY[kind]}
-    ours = sum(part.elems(TOKENS) for part in read_config(record).kept)
-    assert ours == sum(tensor.numel() for tensor in held.values())
+    return sum(tensor.numel() for tensor in held.values())
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_elements_equal_those_of_transformers_own_cache(kind):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY[kind]))
+    found = read_config({"model_type": kind, **TINY[kind]})
+    assert sum(part.elems(TOKENS) for part in found.kept) == held_by(model)
+
+
+@pytest.mark.parametrize("owners", [[0, 1, 2, 3], [0, 1, 0, 3], [0, 0, 0, 3]])
+def test_layers_that_read_anothers_latents_keep_none(owners):
+    fields = {**DSA, "kv_source_layers": owners, "indexer_types": ["full"] * 3 + ["shared"]}
+    model = MistralLarge4TextModel(AutoConfig.for_model("mistral_large4_text", **fields))
+    found = read_config({"model_type": "mistral_large4_text", **fields})
+    assert sum(part.elems(TOKENS) for part in found.kept) == held_by(model)
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
 def test_what_a_file_leaves_out_is_what_the_class_takes(kind):
     config = AutoConfig.for_model(kind)
     assert {name: getattr(config, name) for name in DEFAULTS[kind]} == DEFAULTS[kind]
+
+
+def test_a_width_that_is_null_is_not_one_that_is_missing():
+    record = {"model_type": "falcon_h1", **TINY["falcon_h1"]}
+    states = [memory({**record, "mamba_d_ssm": width}).fixed_bytes for width in (None, 64, 128)]
+    assert states[0] == states[1] < states[2]
+    del record["mamba_d_ssm"]
+    with pytest.raises(ValueError, match="mamba_d_ssm: expected a width, or null"):
+        read_config(record)
 
 
 def test_an_older_gemma_3_is_read_by_its_class():

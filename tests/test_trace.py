@@ -188,11 +188,9 @@ def test_every_value_of_a_run_counts_when_it_is_compared():
 
 
 def changed(value):
-    """Nothing, or an array whose last value alone is another; a word where there was nothing."""
-    if value is None:
-        return "int8"
+    """Nothing, a name where there was nothing, or an array whose last value alone is another."""
     if not isinstance(value, np.ndarray):
-        return None
+        return None if value is not None else "int8"
     other = value.copy()
     other.flat[-1] += 1
     return other

@@ -37,6 +37,10 @@ class Rows:
         self._buffer[..., self.seq_len : needed, :] = rows
         self.seq_len = needed
 
+    def forget(self, tokens: int) -> None:
+        """Take the newest rows away."""
+        self.seq_len -= tokens
+
     @property
     def filled(self) -> Shaped[Tensor, "*lead seq width"]:
         """View of the rows written so far."""
@@ -76,6 +80,11 @@ class HeadCache:
         """Add the keys and values of new tokens."""
         self._k.append(k)
         self._v.append(v)
+
+    def forget(self, tokens: int) -> None:
+        """Take the newest tokens away."""
+        self._k.forget(tokens)
+        self._v.forget(tokens)
 
     @property
     def k(self) -> Float[Tensor, "*batch n_heads seq qk"]:
@@ -135,6 +144,10 @@ class LatentCache:
     ) -> None:
         """Add the normalised latent and the rotated key of new tokens."""
         self._rows.append(torch.cat([c_kv, k_rope], -1))
+
+    def forget(self, tokens: int) -> None:
+        """Take the newest tokens away."""
+        self._rows.forget(tokens)
 
     @property
     def latent_and_rope(self) -> Float[Tensor, "*batch seq both"]:

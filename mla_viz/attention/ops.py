@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from mla_viz.attention.core import attend_one
+
 PASSING = (
     *("q", "q_nope", "q_rope", "q_latent"),
     *("c_kv", "k_rope", "k", "v"),
@@ -124,6 +126,11 @@ def attend_grouped(
     n_heads, seq = q.shape[-3:-1]
     n_kv_heads = k.shape[-3]
     grouped = q.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2)
+    if seq == 1 and q.is_cpu and q.numel():
+        flat = (x.flatten(0, -3) for x in (grouped, k, v))
+        out, scores, probs = (x.reshape(*q.shape[:-1], -1) for x in attend_one(*flat, scale))
+        watch(k=k, v=v, scores=scores, probs=probs)
+        return out
     scores = (grouped @ k.mT).unflatten(-2, (-1, seq)).flatten(-4, -3) * scale
     probs = causal_softmax(scores)
     out = probs.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2) @ v

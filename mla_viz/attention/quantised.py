@@ -84,6 +84,11 @@ class QuantisedRows:
         self._codes.append(self._made.pack(codes[..., : self._width]))
         self._scales.append(scales)
 
+    def forget(self, tokens: int) -> None:
+        """Take the newest rows away."""
+        self._codes.forget(tokens)
+        self._scales.forget(tokens)
+
     @property
     def filled(self) -> Float[Tensor, "*lead seq width"]:
         """The rows written so far, as near as the format keeps them."""
@@ -112,6 +117,11 @@ class Stretches:
         """Write the rows behind the filled part."""
         for part, stretch in zip(self._parts, rows.split(self._widths, -1), strict=True):
             part.append(stretch)
+
+    def forget(self, tokens: int) -> None:
+        """Take the newest rows away."""
+        for part in self._parts:
+            part.forget(tokens)
 
     @property
     def filled(self) -> Float[Tensor, "*lead seq width"]:

@@ -1,123 +1,108 @@
-"""What a cache in fewer bits loses and saves: records to a Plotly figure.
-
-Colour is the mechanism's, a line a model, with a gap before the caches whose RoPE key is rounded
-too; the mark tells the format, and is open there.
-"""
+"""What rounding a cache costs: records to a Plotly figure."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import plotly.graph_objects as go
 
-from mla_viz.findings.family import load_family
-from mla_viz.findings.quantised import TRAINED, Kept
-from mla_viz.mechanisms.formats import FORMATS
+from mla_viz.findings.quantised import Kept
 from mla_viz.mechanisms.table import MECHANISMS
-from mla_viz.words import signed_text
 
-SYMBOLS = {None: "circle", "int8": "square", "fp8": "diamond", "int4": "triangle-up"}
-SYMBOLS |= {f"{name}_all": f"{symbol}-open" for name, symbol in SYMBOLS.items() if name}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-NEUTRAL = "#8a93a3"
-TICKS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800)
-
-
-def model_name(kept: Kept) -> str:
-    """`MLA-32`; `latent 32, absorbed` of the model that the sliders cut."""
-    if kept.source == TRAINED:
-        return f"latent {kept.latent}, {MECHANISMS[kept.mechanism].short}"
-    return load_family().member(kept.source).label
+PLAIN = "16 bits"
+TICKS = [100, 200, 500, 1000, 2000, 5000]
+SYMBOLS = {
+    PLAIN: "circle",
+    "int8": "square",
+    "int8_all": "square-open",
+    "fp8": "diamond",
+    "fp8_all": "diamond-open",
+    "int4": "triangle-up",
+    "int4_all": "triangle-up-open",
+}
 
 
-def format_name(name: str | None, dtype: str) -> str:
-    """`int8`, `int4, RoPE key too`; the dtype of the model where a cache is in no format."""
-    if name is None:
-        return dtype
-    return name.removesuffix("_all") + ("" if FORMATS[name].keep_rope else ", RoPE key too")
+def model_name(row: Kept) -> str:
+    """`MHA`, `MLA 32`, `MLA 32 wide`."""
+    if row.latent is None:
+        return MECHANISMS[row.mechanism].short
+    return f"MLA {row.latent}" + (" wide" if row.source.endswith("wide") else "")
 
 
-def quantised_figure(rows: Sequence[Kept], dtype: str, dark: bool) -> go.Figure:
-    """Loss above the same model's unrounded cache, against its bytes a token; bars are errors."""
-    models: dict[str, list[Kept]] = {}
-    for row in rows:
-        models.setdefault(model_name(row), []).append(row)
-    figure = go.Figure()
-    places = dict.fromkeys(MECHANISMS, 0)
-    for name, kept in models.items():
-        mechanism = kept[0].mechanism
-        figure.add_trace(_series(name, kept, places[mechanism], dtype, dark))
-        places[mechanism] += 1
-    formats = [name for name in SYMBOLS if any(row.format == name for row in rows)]
-    for name in formats:
-        figure.add_trace(_key(format_name(name, dtype), SYMBOLS[name]))
-    figure.add_hline(y=0, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title="bytes cached for a token, all layers", type="log", tickvals=TICKS)
-    figure.update_yaxes(title="more loss than unrounded, nats/token")
-    return figure.update_layout(
-        height=460,
-        margin={"l": 0, "r": 8, "t": 8, "b": 0},
-        hovermode="closest",
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
-    )
+def format_name(row: Kept) -> str:
+    """`int8`, `int8 with the RoPE key`, `16 bits`."""
+    if row.format is None:
+        return PLAIN
+    return row.format.replace("_all", " with the RoPE key")
 
 
-def _series(name: str, kept: list[Kept], place: int, dtype: str, dark: bool) -> go.Scatter:
-    colour = MECHANISMS[kept[0].mechanism].colour
-    ink = colour.dark if dark else colour.light
-    spared = [row for row in kept if row.format is None or FORMATS[row.format].keep_rope]
-    rounded = [row for row in kept if row not in spared]
-    points: list[Kept | None] = [
-        *_by_bytes(spared),
-        *([None] if rounded else []),
-        *_by_bytes(rounded),
-    ]
-    error = [row and row.error for row in points]
-    return go.Scatter(
-        x=[row and row.cache_bytes_per_token for row in points],
-        y=[row and row.more for row in points],
-        error_y={"type": "data", "array": error, "thickness": 1, "width": 3},
-        mode="lines+markers",
-        name=name,
-        line={"color": ink, "width": 1.2, "dash": DASHES[place % len(DASHES)]},
-        marker={
-            "size": 10,
-            "color": ink,
-            "symbol": [SYMBOLS[row and row.format] for row in points],
-        },
-        text=[row and _hover(name, row, dtype) for row in points],
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def _by_bytes(rows: list[Kept]) -> list[Kept]:
-    return sorted(rows, key=lambda row: -row.cache_bytes_per_token)
-
-
-def _hover(name: str, row: Kept, dtype: str) -> str:
-    return (
-        f"<b>{name}</b>, {format_name(row.format, dtype)}<br>"
-        f"{row.cache_bytes_per_token:,} bytes a token, {row.nats_per_token:.4f} nats/token<br>"
-        f"{signed_text(row.more, 4)} ± {row.error:.4f}"
-    )
-
-
-def _key(name: str, symbol: str) -> go.Scatter:
-    """A line of the legend that tells a mark."""
-    marker = {"size": 10, "color": NEUTRAL, "symbol": symbol}
-    return go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker)
-
-
-def quantised_numbers(rows: Sequence[Kept], dtype: str) -> list[dict[str, object]]:
-    """The chart's numbers, a row a point."""
+def quantised_numbers(rows: Sequence[Kept]) -> list[dict[str, object]]:
+    """The chart's numbers: a row a model and format."""
     return [
         {
             "model": model_name(row),
             "mechanism": row.mechanism,
-            "cache_dtype": row.format or dtype,
+            "format": format_name(row),
             "cache_bytes_per_token": row.cache_bytes_per_token,
             "nats_per_token": row.nats_per_token,
-            "bits_per_byte": row.bits_per_byte,
-            "more_nats_per_token": row.more,
+            "more": row.more,
             "standard_error": row.error,
         }
         for row in rows
     ]
+
+
+def quantised_figure(rows: Sequence[Kept], dark: bool) -> go.Figure:
+    """Loss against bytes a token: a line a model, a mark a format, hollow with the RoPE key."""
+    figure = go.Figure()
+    for _, group in groupby(rows, key=lambda row: (row.source, row.latent, row.mechanism)):
+        figure.add_trace(_line(sorted(group, key=lambda row: -row.cache_bytes_per_token), dark))
+    for name, symbol in SYMBOLS.items():
+        figure.add_trace(_key(name, symbol))
+    figure.update_xaxes(title="bytes cached for a token, all layers", type="log", tickvals=TICKS)
+    figure.update_yaxes(title="loss on held-out stories, nats/token")
+    return figure.update_layout(
+        height=480,
+        margin={"l": 0, "r": 40, "t": 60, "b": 0},
+        hovermode="closest",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+
+
+def _line(rows: Sequence[Kept], dark: bool) -> go.Scatter:
+    colour = MECHANISMS[rows[0].mechanism].colour
+    ink = colour.dark if dark else colour.light
+    name = model_name(rows[0])
+    return go.Scatter(
+        x=[row.cache_bytes_per_token for row in rows],
+        y=[row.nats_per_token for row in rows],
+        mode="lines+markers+text",
+        line={"color": ink, "width": 1, "dash": "dot"},
+        marker={
+            "symbol": [SYMBOLS[row.format or PLAIN] for row in rows],
+            "size": 11,
+            "color": ink,
+            "line": {"width": 2, "color": ink},
+        },
+        text=[name if row.format is None else "" for row in rows],
+        textposition="bottom right" if rows[0].source.endswith("wide") else "middle right",
+        textfont={"size": 13, "color": ink},
+        cliponaxis=False,
+        name=name,
+        showlegend=False,
+        customdata=[[format_name(row), row.more, row.error] for row in rows],
+        hovertemplate=(
+            f"{name}, %{{customdata[0]}}<br>%{{x}} bytes a token, %{{y:.4f}} nats/token"
+            "<br>%{customdata[1]:+.4f} ± %{customdata[2]:.4f}<extra></extra>"
+        ),
+    )
+
+
+def _key(name: str, symbol: str) -> go.Scatter:
+    """A mark's entry in the legend."""
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        marker={"symbol": symbol, "size": 10, "color": "#8a93a3", "line": {"width": 2}},
+        name=name.replace("_all", " with the RoPE key"),
+    )

@@ -12,7 +12,6 @@ from functools import cache
 from mla_viz.shipped import intact, shipped
 
 QUANTISED_FILE = "quantised.json"
-TRAINED = "trained"  # the sliders' model
 SIGMAS = 2  # a difference within so many standard errors of zero is none that can be told
 
 
@@ -77,14 +76,6 @@ class Quantised:
     stories: int
     tokens: int
     rows: tuple[Kept, ...]
-
-    def family(self) -> tuple[Kept, ...]:
-        """The members of the family, each by the mechanism that caches least."""
-        return tuple(r for r in self.rows if r.source != TRAINED and r.mechanism != "mla_expanded")
-
-    def both_ways(self) -> tuple[Kept, ...]:
-        """The sliders' model: its latent, and the keys and values that it makes of it."""
-        return tuple(r for r in self.rows if r.source == TRAINED)
 
 
 @cache

@@ -100,7 +100,8 @@ def _deepseek(first: int, shared: int | None = 1, norms: int = 0) -> Experts:
     )
 
 
-_LLAMA = Build(qkv_bias=ATTENTION, out_bias=ATTENTION, mlp_bias=MLP)
+_BIASED = partial(Build, qkv_bias=ATTENTION, out_bias=ATTENTION)
+_LLAMA = _BIASED(mlp_bias=MLP)
 _LATENT = partial(Build, attention=latent, qkv_bias=ATTENTION)
 _LOCAL = Experts("num_local_experts", "intermediate_size")
 _BESIDE = partial(
@@ -109,9 +110,7 @@ _BESIDE = partial(
     shared_gate=True,
 )
 _DELTA = partial(
-    Build,
-    qkv_bias=ATTENTION,
-    out_bias=ATTENTION,
+    _BIASED,
     qk_norm="head",
     attention=or_gated_delta,
     gate=True,
@@ -119,19 +118,12 @@ _DELTA = partial(
 _USE_BIAS = ("use_bias", False)
 _STARCODER = ("use_bias", True)
 BUILDS = {
-    "apertus": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, matrices=2, qk_norm="head", further=2),
-    "arcee": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, mlp_bias=MLP, matrices=2),
+    "apertus": _BIASED(matrices=2, qk_norm="head", further=2),
+    "arcee": _BIASED(mlp_bias=MLP, matrices=2),
     "axk1": _LATENT(experts=_deepseek(1, norms=1)),
-    "bitnet": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, sub_norms=True),
-    "cohere": Build(
-        tied=True,
-        norms=1,
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
-        qk_norm="whole",
-        normed=("use_qk_norm", False),
-    ),
-    "cohere2": Build(tied=True, norms=1, qkv_bias=ATTENTION, out_bias=ATTENTION),
+    "bitnet": _BIASED(sub_norms=True),
+    "cohere": _BIASED(tied=True, norms=1, qk_norm="whole", normed=("use_qk_norm", False)),
+    "cohere2": _BIASED(tied=True, norms=1),
     "cwm": Build(mlp_bias=MLP),
     "deepseek_v2": _LATENT(experts=_deepseek(0, shared=2), unknown=("mlp_bias",)),
     "deepseek_v3": _LATENT(experts=_deepseek(3)),
@@ -144,9 +136,7 @@ BUILDS = {
             "n_routed_experts", shared=lambda fields: _several(fields, "n_shared_experts")
         ),
     ),
-    "dots1": Build(
-        qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head", experts=_deepseek(0, shared=None)
-    ),
+    "dots1": _BIASED(qk_norm="head", experts=_deepseek(0, shared=None)),
     "ernie4_5": Build(tied=True, qkv_bias=_USE_BIAS, out_bias=_USE_BIAS, mlp_bias=_USE_BIAS),
     "ernie4_5_moe": Build(
         tied=True,
@@ -180,22 +170,13 @@ BUILDS = {
         apart=_side_by_side,
         unknown=("alibi", "new_decoder_architecture", "num_ln_in_parallel_attn"),
     ),
-    "flex_olmo": Build(
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
-        qk_norm="whole",
-        experts=Experts(width="intermediate_size"),
-    ),
-    "gemma": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION),
-    "gemma2": Build(tied=True, norms=4, qkv_bias=ATTENTION, out_bias=ATTENTION),
-    "gemma3_text": Build(
-        tied=True, norms=4, qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head"
-    ),
-    "gemma4_text": Build(
+    "flex_olmo": _BIASED(qk_norm="whole", experts=Experts(width="intermediate_size")),
+    "gemma": _BIASED(tied=True),
+    "gemma2": _BIASED(tied=True, norms=4),
+    "gemma3_text": _BIASED(tied=True, norms=4, qk_norm="head"),
+    "gemma4_text": _BIASED(
         tied=True,
         norms=4,
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
         qk_norm="head",
         attention=one_projection,
         unknown=("num_kv_shared_layers",),
@@ -210,10 +191,7 @@ BUILDS = {
     "glm": Build(qkv_bias=("attention_bias", True)),
     "glm4": Build(norms=4, qkv_bias=("attention_bias", True)),
     "glm4_moe": Build(
-        qkv_bias=ATTENTION,
-        qk_norm="head",
-        normed=("use_qk_norm", False),
-        experts=_deepseek(1),
+        qkv_bias=ATTENTION, qk_norm="head", normed=("use_qk_norm", False), experts=_deepseek(1)
     ),
     "glm4_moe_lite": _LATENT(experts=replace(_deepseek(1), sparse=_typed)),
     "glm_moe_dsa": _LATENT(experts=_deepseek(3)),
@@ -243,13 +221,11 @@ BUILDS = {
         experts=Experts("num_local_experts", "intermediate_size", router=1),
     ),
     "granite": _LLAMA,
-    "granitemoe": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, experts=_LOCAL),
+    "granitemoe": _BIASED(experts=_LOCAL),
     "helium": Build(qkv_bias=ATTENTION, mlp_bias=MLP),
-    "hunyuan_v1_dense": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head"),
-    "hy_v3": Build(
+    "hunyuan_v1_dense": _BIASED(qk_norm="head"),
+    "hy_v3": _BIASED(
         unknown=("mlp_bias",),
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
         qk_norm="head",
         experts=Experts(
             sparse=partial(_after, first=1),
@@ -273,9 +249,7 @@ BUILDS = {
         ),
     ),
     "llama": _LLAMA,
-    "llama4_text": Build(
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
+    "llama4_text": _BIASED(
         width="intermediate_size_mlp",
         experts=Experts(
             "num_local_experts",
@@ -310,7 +284,7 @@ BUILDS = {
     "mistral": Build(),
     "mistral4": _LATENT(experts=_deepseek(0)),
     "mixtral": Build(experts=_LOCAL),
-    "nemotron": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, mlp_bias=MLP, matrices=2, norm=2),
+    "nemotron": _BIASED(mlp_bias=MLP, matrices=2, norm=2),
     "nemotron_h": Build(
         norms=1,
         matrices=2,
@@ -328,15 +302,10 @@ BUILDS = {
             shared=lambda fields: fields.whole("moe_shared_expert_intermediate_size"),
         ),
     ),
-    "olmo": Build(norm=0, qkv_bias=ATTENTION, out_bias=ATTENTION),
-    "olmo2": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="whole"),
-    "olmo3": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="whole"),
-    "olmoe": Build(
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
-        qk_norm="whole",
-        experts=Experts(width="intermediate_size"),
-    ),
+    "olmo": _BIASED(norm=0),
+    "olmo2": _BIASED(qk_norm="whole"),
+    "olmo3": _BIASED(qk_norm="whole"),
+    "olmoe": _BIASED(qk_norm="whole", experts=Experts(width="intermediate_size")),
     "phi": Build(
         qkv_bias=True,
         out_bias=True,
@@ -348,46 +317,26 @@ BUILDS = {
         unknown=("qk_layernorm",),
     ),
     "phi3": Build(),
-    "phimoe": Build(
-        norm=2,
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
-        head_bias=("lm_head_bias", False),
-        experts=_LOCAL,
-    ),
+    "phimoe": _BIASED(norm=2, head_bias=("lm_head_bias", False), experts=_LOCAL),
     "qwen2": Build(qkv_bias=True),
     "qwen2_moe": Build(qkv_bias=("qkv_bias", True), experts=_BESIDE(sparse=_stepped)),
-    "qwen3": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head"),
+    "qwen3": _BIASED(qk_norm="head"),
     "qwen3_5_moe_text": _DELTA(experts=_BESIDE()),
     "qwen3_5_text": _DELTA(),
-    "qwen3_moe": Build(
-        qkv_bias=ATTENTION,
-        out_bias=ATTENTION,
-        qk_norm="head",
-        experts=Experts(sparse=_stepped),
-    ),
+    "qwen3_moe": _BIASED(qk_norm="head", experts=Experts(sparse=_stepped)),
     "qwen3_next": _DELTA(experts=_BESIDE(sparse=_stepped)),
-    "qwen3_vl_text": Build(qkv_bias=ATTENTION, out_bias=ATTENTION, qk_norm="head"),
+    "qwen3_vl_text": _BIASED(qk_norm="head"),
     "seed_oss": Build(
-        qkv_bias=("attention_bias", True),
-        out_bias=("attention_out_bias", False),
-        mlp_bias=MLP,
+        qkv_bias=("attention_bias", True), out_bias=("attention_out_bias", False), mlp_bias=MLP
     ),
-    "smollm3": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION, mlp_bias=MLP),
+    "smollm3": _BIASED(tied=True, mlp_bias=MLP),
     "solar_open": Build(qkv_bias=ATTENTION, experts=_deepseek(0)),
     "stablelm": Build(
-        norm=2,
-        qkv_bias=("use_qkv_bias", False),
-        unknown=("qk_layernorm", "use_parallel_residual"),
+        norm=2, qkv_bias=("use_qkv_bias", False), unknown=("qk_layernorm", "use_parallel_residual")
     ),
     "starcoder2": Build(
-        tied=True,
-        qkv_bias=_STARCODER,
-        out_bias=_STARCODER,
-        mlp_bias=_STARCODER,
-        matrices=2,
-        norm=2,
+        tied=True, qkv_bias=_STARCODER, out_bias=_STARCODER, mlp_bias=_STARCODER, matrices=2, norm=2
     ),
-    "vaultgemma": Build(tied=True, qkv_bias=ATTENTION, out_bias=ATTENTION),
+    "vaultgemma": _BIASED(tied=True),
     "youtu": _LATENT(tied=True),
 }

@@ -120,6 +120,8 @@ def read_mamba_2(fields: Fields) -> CachedModel:
 
 def read_falcon_h1(fields: Fields) -> CachedModel:
     """GQA and Mamba-2 side by side on every layer."""
+    if "mamba_d_ssm" not in fields.record:
+        refuse(" mamba_d_ssm", "a width, or null for mamba_expand times the hidden one", "none")
     kv, width, whole = _attention(fields, 8)
     layer = (*whole, *_mamba_2(fields))
     label = f"{grouped_label(fields.n_heads, kv)} beside Mamba-2"

@@ -14,6 +14,7 @@ from mla_viz.published.fields import Fields, refuse
 from mla_viz.published.layers import (
     COMPRESSED,
     INDEXER_KEY,
+    LATENT,
     CachedModel,
     Kept,
     Layer,
@@ -205,7 +206,8 @@ def read_minimax_m3(fields: Fields) -> CachedModel:
         on = [name != "full_attention" for name in fields.kinds("layer_types", n)]
     elif sparse.get("sparse_attention_freq") is not None:
         on = [bool(x) for x in sparse.numbers("sparse_attention_freq", n)]
-    key = Kept(INDEXER_KEY, sparse.whole("sparse_index_dim", default=128))
+    own = fields.whole("index_head_dim", default=128)
+    key = Kept(INDEXER_KEY, sparse.whole("sparse_index_dim", default=own))
     layer = grouped_layer(kv, width, width)
     layers = [(*layer, key) if each else layer for each in on]
     label = grouped_label(fields.n_heads, kv) + (" + indexer" if any(on) else "")
@@ -213,21 +215,66 @@ def read_minimax_m3(fields: Fields) -> CachedModel:
 
 
 def read_latent(fields: Fields, copies: int = 1) -> CachedModel:
-    """MLA; with an indexer on each layer, or on those that indexer_types calls full."""
+    """MLA; with an indexer on each layer, or on those that own one."""
     n = fields.n_layers * copies
     rank, rope = fields.whole("kv_lora_rank"), fields.whole("qk_rope_head_dim", low=0)
     index = fields.whole("index_head_dim", default=128) if fields.get("index_topk") else 0
-    full = [True] * n
-    if fields.get("indexer_types") is not None:
-        full = [name == "full" for name in fields.kinds("indexer_types", n)]
-    elif fields.get("index_topk_freq") is not None:
-        first = fields.whole("index_skip_topk_offset", default=1, low=0)
-        every = fields.whole("index_topk_freq")
-        full = [max(i - first + 1, 0) % every == 0 for i in range(n)]
-    layers = [latent_layer(rank, rope, index * own) for own in full]
+    layers = [latent_layer(rank, rope, index * own) for own in _indexers(fields, n)]
     label = "MLA + DSA" if index else "MLA"
     qk = fields.whole("qk_nope_head_dim") + rope
     return fields.made(label, layers, qk, fields.whole("v_head_dim"))
+
+
+def _indexers(fields: Fields, n: int) -> list[bool]:
+    """Which layers have an indexer: as listed, by a pattern of F and S, or every so often."""
+    if fields.get("indexer_types") is not None:
+        return [name == "full" for name in fields.kinds("indexer_types", n)]
+    pattern = fields.get("index_topk_pattern")
+    if pattern is not None:
+        if isinstance(pattern, str):
+            pattern = list(pattern)
+        named = Fields({"index_topk_pattern": pattern}).kinds("index_topk_pattern", n)
+        return [name in ("F", "full") for name in named]
+    first = fields.whole("index_skip_topk_offset", default=2, low=0)
+    every = fields.whole("index_topk_freq", default=1)
+    return [max(i - first + 1, 0) % every == 0 for i in range(n)]
+
+
+def read_mistral_large4(fields: Fields) -> CachedModel:
+    """MLA with an indexer; some layers have no rope key, some read an earlier layer's latents."""
+    n, model = fields.n_layers, read_latent(fields)
+    owners, rotated = list(range(n)), [(i + 1) % 4 for i in range(n)]
+    if fields.get("kv_source_layers") is not None:
+        owners = fields.numbers("kv_source_layers", n)
+    if fields.get("no_rope_layers") is not None:
+        rotated = fields.numbers("no_rope_layers", n)
+
+    def kept(i: int, part: Kept) -> bool:
+        return part.part == INDEXER_KEY or (
+            owners[i] == i and (part.part == LATENT or rotated[i] > 0)
+        )
+
+    layers = [tuple(x for x in layer if kept(i, x)) for i, layer in enumerate(model.layers)]
+    return replace(model, layers=tuple(layers))
+
+
+def read_dots3(fields: Fields) -> CachedModel:
+    """MLA with an indexer, and in between MLA of another rank in a window."""
+    if fields.get("per_layer_config") is not None or fields.get("use_dsa", True) is not True:
+        refuse("", "layers that swa_ fields tell apart", "per_layer_config or use_dsa")
+    full = read_latent(Fields({**fields.record, "index_topk": 2048}))
+    rank = fields.whole("swa_kv_lora_rank", default=1024)
+    nope = fields.whole("swa_qk_nope_head_dim", default=192)
+    rope = fields.whole("swa_head_dim", default=256) - nope
+    rope = fields.whole("swa_qk_rope_head_dim", default=max(rope, 0), low=0)
+    window = fields.whole("sliding_window", "sliding_window_size", default=512)
+    near = latent_layer(rank, rope, window=window)
+    names = fields.kinds("layer_types", fields.n_layers)
+    layers = [
+        near if name == "sliding_attention" else whole
+        for name, whole in zip(names, full.layers, strict=True)
+    ]
+    return replace(full, layers=tuple(layers), attention="MLA + DSA + sliding window")
 
 
 def read_hy_v4(fields: Fields) -> CachedModel:

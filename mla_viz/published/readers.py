@@ -20,6 +20,7 @@ from mla_viz.published.layouts import (
     everywhere,
     read_blocks,
     read_deepseek_v4,
+    read_dots3,
     read_falcon,
     read_gemma3n,
     read_gemma4,
@@ -30,6 +31,7 @@ from mla_viz.published.layouts import (
     read_latent,
     read_mimo,
     read_minimax_m3,
+    read_mistral_large4,
     read_step,
     switched,
     typed_or_everywhere,
@@ -139,9 +141,12 @@ _LATENTS = [
     "sarvam_mla",
 ]
 _V3 = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128}
+_DSA = {"index_topk": 2048, "index_head_dim": 128}
 DEFAULTS: dict[str, dict[str, Any]] = {  # of the class, for files that leave them out
-    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32"), _V3),
-    "glm_moe_dsa": {**_V3, "qk_nope_head_dim": 192, "v_head_dim": 256},
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3"), _V3),
+    "deepseek_v32": {**_V3, **_DSA, "index_n_heads": 64},
+    "glm_moe_dsa": {**_V3, **_DSA, "index_n_heads": 32, "qk_nope_head_dim": 192, "v_head_dim": 256},
+    "axk2": {**_DSA, "index_n_heads": 16},
     "gemma3_text": {"num_attention_heads": 8, "vocab_size": 262208},
 }
 READERS: dict[str, Reader] = {
@@ -171,7 +176,9 @@ READERS: dict[str, Reader] = {
     "kimi_k3": partial(read_kimi_linear, spare_taps=1),
     "kimi_linear": read_kimi_linear,
     "longcat_flash": partial(read_latent, copies=2),
+    "dots3_note_text": read_dots3,
     "mimo_v2_flash": read_mimo,
+    "mistral_large4_text": read_mistral_large4,
     "minimax_m3": read_minimax_m3,
     "minimax_m3_vl_text": read_minimax_m3,
     "nemotron_h": read_nemotron_h,

@@ -1,114 +1,119 @@
-"""Is a smaller latent safe, and fewer bits: what quantised caches lost when they were run."""
+"""Is a smaller latent safe? What the shipped models lose with their caches in fewer bits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 
 import streamlit as st
 
-from mla_viz.figures.quantised import (
-    format_name,
-    model_name,
-    quantised_figure,
-    quantised_numbers,
-)
-from mla_viz.findings.quantised import SIGMAS, Kept, load_quantised
+from mla_viz.figures.quantised import format_name, quantised_figure, quantised_numbers
+from mla_viz.findings.memory import Memory
+from mla_viz.findings.quantised import Kept, Quantised, load_quantised
 from mla_viz.mechanisms.formats import FORMATS
 from mla_viz.ui.chart import chart
+from mla_viz.ui.memory.asked import Asked
 from mla_viz.ui.quality import is_dark
 from mla_viz.words import count_text, loss_text, signed_text
 
-FAMILY = "Eight models of one budget"
-BOTH = "One model: its latent, or the keys and values made of it"
+SLIDERS, FAMILY = "The sliders' model", "The family"
 
 
-def safe_section() -> None:
-    """The chart of all that was measured, and what it says."""
+def safe_section(_: Asked, __: dict[str, Memory]) -> None:
+    """Loss against bytes a token, and what it shows."""
     found = load_quantised()
-    drawn = st.segmented_control(
-        "Caches", (FAMILY, BOTH), default=FAMILY, required=True, key="caches", bind="query-params"
+    which = st.segmented_control(
+        "Models",
+        (FAMILY, SLIDERS),
+        default=FAMILY,
+        required=True,
+        key="rounded",
+        bind="query-params",
     )
-    rows = found.family() if drawn == FAMILY else found.both_ways()
-    words = [format_words(rows, found.dtype), rope_words(rows), latent_words(rows, found.dtype)]
-    st.markdown("\n".join(f"- {each}" for each in words if each))
-    figure = quantised_figure(rows, found.dtype, is_dark())
-    chart(
-        figure, "quantised", quantised_numbers(rows, found.dtype), format_words(rows, found.dtype)
+    rows = [row for row in found.rows if (row.source == "trained") == (which == SLIDERS)]
+    shown = [row for row in rows if row.mechanism != "mla_expanded"]
+    st.markdown("\n".join(f"- {sentence}" for sentence in findings(rows)))
+    numbers = quantised_numbers(shown)
+    told = ", ".join(
+        f"{n['model']} {n['format']} {n['cache_bytes_per_token']}: {n['nats_per_token']:.3f}"
+        for n in numbers
     )
-    st.caption(
-        f"Run, not estimated: {found.stories} held-out stories, {found.tokens:,} tokens, models in"
-        f" {found.dtype}. Bytes are those of the tensors, scales included. Bars are one standard"
-        f" error of the difference, story by story; less than {SIGMAS} of them is no measurable"
-        " loss. Small models of short stories: no evidence about large ones."
-        " `evaluate --dtype bfloat16 --cache-dtype int8` measures any of them again."
-    )
+    alt = f"Bytes cached a token, and loss in nats per token: {told}"
+    chart(quantised_figure(shown, is_dark()), "quantised", numbers, alt)
+    st.caption(protocol(found))
 
 
-def in_format(rows: Iterable[Kept], name: str | None) -> list[Kept]:
-    """The rows of one format."""
-    return [row for row in rows if row.format == name]
-
-
-def format_words(rows: Sequence[Kept], dtype: str) -> str:
-    """What each format costs at most, and in how many models it costs what can be measured."""
-    told = []
-    for name in FORMATS:
-        kept = in_format(rows, name)
-        if kept:
-            worst = max(kept, key=lambda row: row.more)
-            lose = sum(row.difference.measurable and row.more > 0 for row in kept)
-            told.append(
-                f"{format_name(name, dtype)}: {lose} of {len(kept)}, at most"
-                f" {signed_text(worst.more, 4)} ({model_name(worst)})"
-            )
-    return f"Caches that lose measurably, in nats/token above {dtype}: {'; '.join(told)}."
-
-
-def rope_words(rows: Sequence[Kept]) -> str | None:
-    """Whether it is the RoPE key that must not be rounded; None where none has one of its own."""
-    by_model = {(row.source, row.latent, row.mechanism, row.format): row for row in rows}
-    pairs = [
-        (by_model[(*model, "int4")], row)
-        for (*model, name), row in by_model.items()
-        if name == "int4_all"
-    ]
-    if not pairs:
-        return None
-    spared, rounded = max(pairs, key=lambda pair: pair[1].more - pair[0].more)
-    worse = sum(other.more > 2 * one.more for one, other in pairs)
+def protocol(found: Quantised) -> str:
+    """What was run, and what the names mean."""
+    ways = "; ".join(kept.about for kept in FORMATS.values() if kept.keep_rope)
     return (
-        f"Rounding the RoPE key too more than doubles what int4 loses in {worse} of"
-        f" {count_text(len(pairs), 'cache')}: in {model_name(rounded)}"
-        f" {signed_text(spared.more, 3)} with the key as it is,"
-        f" {signed_text(rounded.more, 3)} with it rounded."
+        f"Run, not estimated: every model in {found.dtype} on {found.stories} stories"
+        f" that none had read ({found.tokens:,} tokens), its cache written and read in each"
+        f" format; bytes are the tensors' own, scales included. {ways}. MLA's RoPE key stays as it"
+        " is, unless “with the RoPE key” is said. Small models of children's stories: no evidence"
+        " about models a thousand times larger. `evaluate --cache-dtype` scores one, and the Decode"
+        " page has it under More."
     )
 
 
-def latent_words(rows: Sequence[Kept], dtype: str) -> str | None:
-    """A wide latent in few bits against a narrow one in many: who loses less in no more bytes."""
-    latents = [row for row in rows if row.latent and row.mechanism != "mla_expanded"]
-    wide = max(in_format(latents, "int4"), key=_width, default=None)
-    if wide is None:
-        return None
-    narrow = [
-        row
-        for row in in_format(latents, None)
-        if row.heads == wide.heads and (row.latent or 0) < (wide.latent or 0)
-    ]
-    beside = min(narrow, key=lambda row: abs(_bytes(row) - _bytes(wide)), default=None)
-    if beside is None:
-        return None
-    wins = wide.nats_per_token < beside.nats_per_token
-    less = "the wide latent in few bits" if wins else "the smaller latent"
-    return (
-        f"Fewer bits or a smaller latent? {model_name(wide)} in int4 takes"
-        f" {wide.cache_bytes_per_token:,} bytes a token and loses {loss_text(wide.nats_per_token)}"
-        f" nats/token; {model_name(beside)} in {dtype} takes {beside.cache_bytes_per_token:,} and"
-        f" loses {loss_text(beside.nats_per_token)}. Less is lost with {less}."
+def findings(rows: list[Kept]) -> Iterator[str]:
+    """What the rows show, each a sentence of Markdown with its numbers."""
+    for name, kept in FORMATS.items():
+        those = [row for row in rows if row.format == name]
+        if those and kept.keep_rope:
+            yield f"**{name}**: {_losses(those)}"
+    for name, kept in FORMATS.items():
+        if kept.keep_rope:
+            pairs = [(row, _beside(row, f"{name}_all", rows)) for row in rows if row.format == name]
+            both = [(row, other) for row, other in pairs if other is not None]
+            if both and all(other.more > row.more for row, other in both):
+                low, high = _span([other.more - row.more for row, other in both])
+                yield f"**{name} for the RoPE key too** costs {low} to {high} nats/token more."
+    yield from _larger_and_rounded(rows)
+
+
+def _losses(rows: list[Kept]) -> str:
+    """How many lose something that can be told, and how much."""
+    lost = [row for row in rows if row.difference.measurable and row.more > 0]
+    if not lost:
+        return f"none of {count_text(len(rows), 'cache')} loses anything that can be told."
+    low, high = _span([row.more for row in lost])
+    spread = f"{high} nats/token" if low == high else f"{low} to {high} nats/token"
+    some = "loses" if len(lost) == 1 else "lose"
+    of = f"{len(lost)} of {count_text(len(rows), 'cache')}"
+    return f"{of} {some} something that can be told, {spread}."
+
+
+def _span(values: list[float]) -> tuple[str, str]:
+    return signed_text(min(values), 4), signed_text(max(values), 4)
+
+
+def _beside(row: Kept, name: str, rows: list[Kept]) -> Kept | None:
+    """The same model and mechanism in another format."""
+    key = (row.source, row.latent, row.mechanism)
+    return next(
+        (r for r in rows if r.format == name and key == (r.source, r.latent, r.mechanism)), None
     )
 
 
-def _width(row: Kept) -> int:
-    return row.latent or 0
+def _larger_and_rounded(rows: list[Kept]) -> Iterator[str]:
+    """Where a larger latent in fewer bits loses less than a smaller one in 16, at no more bytes.
 
-
-def _bytes(row: Kept) -> int:
-    return row.cache_bytes_per_token
+    Of the smaller ones that the same cache beats, the best one is named.
+    """
+    latents = [row for row in rows if row.mechanism == "mla_absorbed"]
+    beaten: dict[Kept, Kept] = {}
+    for plain in sorted((r for r in latents if r.format is None), key=lambda r: -r.nats_per_token):
+        within = [
+            row
+            for row in latents
+            if row.latent > plain.latent
+            and row.cache_bytes_per_token <= plain.cache_bytes_per_token
+            and row.nats_per_token < plain.nats_per_token
+        ]
+        if within:
+            beaten[min(within, key=lambda row: row.nats_per_token)] = plain
+    for best, plain in beaten.items():
+        yield (
+            f"**A latent of {best.latent} in {format_name(best)}** takes"
+            f" {best.cache_bytes_per_token} bytes a token and loses"
+            f" {loss_text(best.nats_per_token)} nats; one of {plain.latent} in 16 bits takes"
+            f" {plain.cache_bytes_per_token} and loses {loss_text(plain.nats_per_token)}."
+        )

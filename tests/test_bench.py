@@ -1,0 +1,292 @@
+"""The bench: what is counted, what is refused, what a stop leaves. No time is asserted."""
+
+import json
+from dataclasses import asdict
+from math import isclose
+
+import pytest
+import torch
+
+from mla_viz import cli
+from mla_viz.attention.ops import Watch, attend_grouped
+from mla_viz.bench import points
+from mla_viz.bench.peers import EINSUM, TRANSFORMERS, absorbed_by_einsum, transformers_step
+from mla_viz.bench.points import bench
+from mla_viz.bench.roofline import Roofline
+from mla_viz.bench.settings import PROCESS_BYTES, ROOFLINE_BYTES, TIMED, BenchSettings
+from mla_viz.bench.steps import NO_CORE, Layer, steps
+from mla_viz.bench.timing import Times, in_turn
+from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.cost import core_operations, moved_bytes, operations
+
+CONFIG = {
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 10,
+}
+G = MLAGeometry(24, 4, 6, 4, 8, 16, q_lora_rank=10)
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def small_roofline(monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.roofline.READ", 1 << 12)
+    monkeypatch.setattr("mla_viz.bench.roofline.SQUARE", 8)
+
+
+@pytest.fixture
+def tiny(config):
+    return BenchSettings(config, (5, 9), 2, "float32", TIMED, repeats=3, threads=1)
+
+
+# Counted figures
+
+
+def test_every_mechanism_is_timed_and_counted_at_every_context(tiny):
+    found = bench(tiny)
+    both = [(m, part) for m in TIMED for part in ("core", "layer") if (m, part) not in NO_CORES]
+    assert [(p.mechanism, p.part) for p in found.points] == both * 2
+    for p in found.points:
+        counted = core_operations if p.part == "core" else operations
+        ops = counted(p.mechanism, tiny.geometry_of(p.mechanism), p.context, 4)
+        assert p.flops == 2 * sum(op.flops for op in ops)
+        assert p.bytes == moved_bytes(ops, 2)
+        assert p.quickest_us <= p.time_us <= p.slowest_us
+        assert isclose(p.gflops * p.time_us * 1e3, p.flops)
+        assert isclose(p.gb_s * p.time_us * 1e3, p.bytes)
+        limits = p.bytes / found.roofline.gb_s / 1e3, p.flops / found.roofline.gflops / 1e3
+        assert isclose(p.limit_us, max(limits))
+        assert isclose(p.fraction_of_limit, p.limit_us / p.time_us)
+        assert (p.batch, p.dtype, p.repeats) == (2, "float32", 3)
+    assert found.complete
+
+
+NO_CORES = {(mechanism, "core") for mechanism in NO_CORE}
+
+
+def test_bytes_of_a_step_by_hand():
+    # A core line is each sequence's own; W_O of 4 heads of 8 by 24 is read once for both.
+    score, context = core_operations("mla_absorbed", G, 9, 4)
+    assert moved_bytes([score], 2) == 2 * 4 * (4 * 20 + 20 * 9 + 4 * 9)
+    assert moved_bytes([context], 2) == 2 * 4 * (4 * 9 + 9 * 16 + 4 * 16)
+    output = operations("mla_absorbed", G, 9, 4)[-1]
+    assert moved_bytes([output], 2) == 4 * (32 * 24 + 2 * (32 + 24))
+    everything = operations("mla_reexpand", G, 9, 4)
+    assert moved_bytes(everything, 1) == sum(op.bytes_read + op.bytes_written for op in everything)
+
+
+def test_the_limit_is_the_longer_of_reading_and_multiplying():
+    roof = Roofline(20.0, 300.0, 400.0, 2, busy=False)
+    assert roof.gflops == 400
+    assert roof.limit_us(flops=8_000_000, moved_bytes=20_000) == 20
+    assert roof.limit_us(flops=8_000, moved_bytes=20_000) == 1
+
+
+def test_plain_heads_have_the_number_and_width_of_the_layer(tiny):
+    assert tiny.geometry_of("mha") == GQAGeometry(24, 4, 4, 8)
+    assert tiny.geometry_of("gqa") == GQAGeometry(24, 4, 2, 8)
+    assert tiny.geometry_of("mqa") == GQAGeometry(24, 4, 1, 8)
+    assert tiny.geometry_of("mla_merged") == G
+    assert BenchSettings().geometry_of("mla_absorbed").n_heads == 128
+    assert BenchSettings("v2-lite").geometry_of("mla_absorbed").n_heads == 16
+    assert BenchSettings("demo").geometry_of("mla_absorbed").n_heads == 8
+
+
+# What is timed
+
+
+@pytest.mark.parametrize("mechanism", TIMED)
+def test_a_step_is_one_token_over_a_full_cache_and_can_be_repeated(tiny, mechanism):
+    layer = Layer(tiny, mechanism, 9)
+    first, second = layer.step(), layer.step()
+    assert first.shape == (2, 1, 24)
+    assert torch.equal(first, second)
+    layer._x = layer._x + 1
+    assert not torch.equal(layer.step(), first)
+
+
+@pytest.mark.parametrize("mechanism", [name for name in TIMED if name not in NO_CORE])
+def test_a_core_scores_every_token_of_the_context(tiny, mechanism, monkeypatch):
+    seen = []
+
+    def watched(q, k, v, scale, watch):
+        seen.append((k.shape[-2], scale))
+        assert not v.isnan().any()
+        return attend_grouped(q, k, v, scale, watch)
+
+    monkeypatch.setattr("mla_viz.bench.steps.attend_grouped", watched)
+    [(_, _, work), _] = steps(BenchSettings(**vars_of(tiny, mechanisms=(mechanism,))), 9)
+    assert work().shape[:3] == (2, 4, 1)
+    assert seen == [(9, tiny.geometry_of(mechanism).softmax_scale)]
+
+
+def vars_of(settings, **changes):
+    return asdict(settings) | changes
+
+
+def test_the_einsums_compute_what_the_absorbed_core_computes():
+    generator = torch.Generator().manual_seed(0)
+    q, rows = (torch.randn(2, n, 20, generator=generator).double() for n in (4, 9))
+    ours = attend_grouped(q[:, :, None], rows[:, None], rows[:, None, :, :16], 0.3, Watch())
+    split = (*q[:, None].split([16, 4], -1), *rows.split([16, 4], -1))
+    theirs = absorbed_by_einsum(*split, 0.3)
+    torch.testing.assert_close(theirs[:, 0], ours[:, :, 0])
+
+
+def test_transformers_step_can_be_repeated(tiny):
+    pytest.importorskip("transformers")
+    with torch.inference_mode():
+        work = transformers_step(tiny, 9)
+        first = work().clone()
+        assert first.shape == (2, 1, 24)
+        assert torch.equal(work(), first)
+
+
+def test_peers_stand_beside_the_absorbed_step(tiny):
+    pytest.importorskip("transformers")
+    found = bench(tiny)
+    names = [(peer.peer, peer.part, peer.context) for peer in found.peers]
+    kinds = ((EINSUM, "core"), (TRANSFORMERS, "layer"))
+    assert names == [(*kind, tokens) for tokens in (5, 9) for kind in kinds]
+    assert all(isclose(peer.times_ours, peer.time_us / peer.ours_us) for peer in found.peers)
+
+
+def test_work_takes_turns_after_warming_up():
+    calls, rounds = [], []
+    works = {name: lambda name=name: calls.append(name) for name in "ab"}
+    times = in_turn(works, 3, lambda *told: rounds.append(told))
+    assert calls == list("ab" * 5)
+    assert [len(of.us) for of in times.values()] == [3, 3]
+    assert rounds == [(i, 5) for i in range(6)]
+
+
+def test_times_that_lie_apart_are_those_of_a_busy_machine():
+    assert not Times((100.0, 101.0, 104.0, 140.0, 102.0, 300.0, 100.0)).busy
+    assert Times((100.0, 101.0, 160.0, 170.0, 102.0, 300.0, 100.0)).busy
+    assert Times((1.0, 2.0, 9.0)).median == 2
+
+
+def test_a_load_before_it_began_is_told(tiny, monkeypatch):
+    monkeypatch.setattr(Times, "busy", False)
+    for load in (0.1, 3.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0, 0))
+        found = bench(BenchSettings(**vars_of(tiny, contexts=(5,), with_peers=False)))
+        assert found.busy == (load > 1)
+        assert found.record()["load"] == load
+
+
+# Refusals and stops
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"geometry": "v3"}, "geometry: expected deepseek-v3, v2-lite, demo or a config.json"),
+        ({"geometry": "none.json"}, "none.json: expected a config.json"),
+        ({"contexts": ()}, "contexts: expected from 1 to 16 of them, got 0"),
+        ({"contexts": (1,)}, "contexts: expected a whole number from 2 to 1048576, got 1"),
+        ({"batch": 0}, "batch: expected a whole number from 1 to 1024, got 0"),
+        ({"dtype": "int8"}, "dtype: expected one of float64, float32"),
+        ({"mechanisms": ("recompute",)}, "mechanisms: expected one of mla_expanded"),
+        ({"mechanisms": ()}, "mechanisms: expected from 1 to 7 of them, got 0"),
+        ({"repeats": 2}, "repeats: expected a whole number from 3 to 1000, got 2"),
+        ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
+    ],
+)
+def test_what_cannot_be_timed_is_one_line(changes, words):
+    with pytest.raises(ValueError, match="^" + words) as error:
+        BenchSettings(**changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", [name for name in CONFIG if name != "q_lora_rank"])
+def test_a_config_that_is_none_of_mla_is_one_line(tmp_path, missing):
+    file = tmp_path / "config.json"
+    fields = {name: value for name, value in CONFIG.items() if name != missing}
+    file.write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"config.json.* {missing}: expected a whole number"):
+        BenchSettings(str(file))
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_allocated(tiny, monkeypatch):
+    monkeypatch.setattr(points, "_Found", None)
+    monkeypatch.setattr(points, "usable_bytes", lambda _: tiny.memory_bytes - 1)
+    with pytest.raises(ValueError, match="contexts: expected some that fit .* got 9 tokens"):
+        bench(tiny)
+
+
+@pytest.mark.parametrize("mechanism", TIMED)
+def test_memory_grows_with_all_that_is_held(mechanism):
+    few = BenchSettings(contexts=(4096,), mechanisms=(mechanism,), with_peers=False)
+    for more in ({"contexts": (8192,)}, {"batch": 2}, {"dtype": "float32"}, {"with_peers": True}):
+        assert BenchSettings(**vars_of(few, **more)).memory_bytes > few.memory_bytes
+
+
+@pytest.mark.parametrize("mechanism", TIMED)
+@pytest.mark.parametrize("context", [33, 1025])
+def test_memory_covers_weights_and_the_whole_buffer_of_a_cache(config, mechanism, context):
+    s = BenchSettings(config, (context,), 2, "bfloat16", (mechanism,), with_peers=False)
+    layer = Layer(s, mechanism, context)
+    tensors = [x for x in vars(layer.weights).values() if isinstance(x, torch.Tensor)]
+    held = sum(x.nbytes for x in tensors) + layer._cache.allocated_bytes
+    assert s.memory_bytes - PROCESS_BYTES - ROOFLINE_BYTES > held
+
+
+def test_a_stop_keeps_what_is_there_and_gives_the_threads_back(tiny):
+    threads = torch.get_num_threads()
+
+    def stop(what, *_):
+        if what.startswith("9 tokens"):
+            raise KeyboardInterrupt
+
+    found = bench(BenchSettings(**vars_of(tiny, threads=2)), stop)
+    assert not found.complete
+    assert {point.context for point in found.points} == {5}
+    assert found.roofline.threads == 2
+    assert torch.get_num_threads() == threads
+
+    def at_once(*_):
+        raise KeyboardInterrupt
+
+    nothing = bench(tiny, at_once)
+    assert (nothing.roofline, nothing.points, nothing.complete) == (None, (), False)
+    json.dumps(nothing.record(), allow_nan=False)
+
+
+# The command
+
+
+def test_the_command_prints_one_object_or_a_line_a_point(config, capsys):
+    asked = ["bench", "--geometry", config, "--contexts", "9", "5", "--dtype", "float32"]
+    asked += ["--mechanisms", "mha", "mla_absorbed", "--repeats", "3", "--threads", "1"]
+    cli.main([*asked, "--json"])
+    said = capsys.readouterr()
+    record = json.loads(said.out)
+    assert record["contexts"] == [5, 9]
+    assert record["layer"]["kv_lora_rank"] == 16
+    assert record["roofline"]["threads"] == 1
+    assert len(record["points"]) == 2 * 4
+    assert "5 tokens: round 5 of 5" in said.err
+    cli.main([*asked, "--no-peers"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "of the limit" in line][0].startswith("mha           core")
+    assert sum("of the limit" in line for line in lines) == 2 * 4
+    assert not any("einsum" in line for line in lines)
+
+
+@pytest.mark.parametrize("asked", [["--contexts", "0"], ["--geometry", "x"], ["--contexts", "a"]])
+def test_bad_options_exit_with_2(asked, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["bench", *asked])
+    assert left.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,103 @@
+"""The core of a decoded token against float64, in every order that it may multiply in."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mla_viz.attention import core
+from mla_viz.attention.core import attend_one
+from mla_viz.attention.ops import Watch, attend_grouped
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+V3, V2_LITE, EXPANDED = (1, 128, 576, 512), (1, 16, 576, 512), (16, 1, 192, 128)
+GROUPED, SHARED = (8, 4, 128, 128), (2, 64, 128, 128)
+
+
+def rows(n, total, width, dtype, seed, capacity=None):
+    """Cached rows as a cache gives them: a view of a buffer, garbage behind what is filled."""
+    buffer = torch.full((n, capacity or total + 3, width), torch.nan, dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    buffer[:, :total] = torch.randn(n, total, width, generator=generator).to(dtype)
+    return buffer[:, :total]
+
+
+def case(n, queries, total, qk, v, dtype, seed=0):
+    """Queries, keys and values; those of one key head share memory, as a latent's do."""
+    q = rows(n, queries, qk, dtype, seed + 1, queries)
+    k = rows(n, total, qk, dtype, seed)
+    values = k[..., :v] if n == 1 and v < qk else rows(n, total, v, dtype, seed + 2)
+    return q, k, values
+
+
+def exact(q, k, v, scale):
+    scores = q.double() @ k.double().mT * scale
+    return scores.softmax(-1) @ v.double(), scores
+
+
+@pytest.mark.parametrize("shape", [V3, V2_LITE, EXPANDED, GROUPED, SHARED])
+@pytest.mark.parametrize("total", [65, 1024, 4097])
+def test_bfloat16_is_as_near_to_float64_as_kernels_are_held_to(shape, total):
+    # The bounds are those of FlashMLA's tests: 8e-4 or 2.01/128 of it, and 5e-6 of the direction;
+    # scores are kept in bfloat16 here, so that they must stay below 1 for it.
+    n, queries, qk, v = shape
+    given_ = [0.3 * x for x in case(n, queries, total, qk, v, torch.bfloat16)]
+    out, scores, _ = attend_one(*given_, qk**-0.5)
+    expected, true_scores = exact(*given_, qk**-0.5)
+    gap = (out.double() - expected).abs()
+    assert ((gap < 8e-4) | (gap < 2.01 / 128 * expected.abs())).all()
+    energy = out.double().square().sum() + expected.square().sum()
+    assert 1 - 2 * (out.double() * expected).sum() / energy < 5e-6
+    lse = scores.double().logsumexp(-1)
+    torch.testing.assert_close(lse, true_scores.logsumexp(-1), atol=1e-6, rtol=8.01 / 65536)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-13), (torch.float32, 3e-6)])
+@pytest.mark.parametrize("large", [1, 1 << 40])
+@given(
+    st.integers(1, 4),
+    st.sampled_from([1, 2, 15, 16, 17]),
+    st.integers(1, 70),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.integers(0, 99),
+)
+def test_every_order_of_products_gives_the_same(
+    dtype, limit, large, n, queries, total, qk, v, seed
+):
+    given_ = case(n, queries, total, qk, v, dtype, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "LARGE", large)
+        patch.setattr(core, "BLOCK", 16)
+        out, scores, probs = attend_one(*given_, qk**-0.5)
+    expected, true_scores = exact(*given_, qk**-0.5)
+    for ours, true in ((out, expected), (scores, true_scores), (probs, true_scores.softmax(-1))):
+        assert ours.dtype == dtype
+        assert (ours.double() - true).abs().max() < limit * max(1, true.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("queries", [1, 16])
+def test_half_precision_is_soft_maxed_in_float32(dtype, queries):
+    given_ = case(3, queries, 700, 16, 16, dtype)
+    _, scores, probs = attend_one(*given_, 1.0)
+    assert torch.equal(probs, scores.float().softmax(-1).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (6, 2), (32, 2), (4, 1)])
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_one_query_is_the_last_of_many(dtype, heads, kv_heads, batch):
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (
+        torch.randn(*batch, n, 9, width, generator=generator).to(dtype)
+        for n, width in ((heads, 10), (kv_heads, 10), (kv_heads, 6))
+    )
+    watches = Watch("scores", "probs"), Watch("scores", "probs", newest=True)
+    one = attend_grouped(q[..., -1:, :], k, v, 10**-0.5, watches[0])
+    many = attend_grouped(q, k, v, 10**-0.5, watches[1])[..., -1:, :]
+    limit = {torch.float64: 1e-14, torch.float32: 2e-6}.get(dtype, 4e-2)
+    torch.testing.assert_close(one, many, atol=limit, rtol=0)
+    for name in ("scores", "probs"):
+        ours, theirs = (watch.seen[name] for watch in watches)
+        torch.testing.assert_close(ours, theirs, atol=limit, rtol=0)
