@@ -15,6 +15,7 @@ from mla_viz.mechanisms.formats import FORMATS, Format, find_format
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, OWN_WEIGHTS
 from mla_viz.model.decoder import Decoder
 from mla_viz.model.sources import Shape, find_source
+from mla_viz.published.layers import KEYS, LATENT, Kept
 from mla_viz.run.decode import bill_of, decode
 from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES
@@ -56,6 +57,26 @@ def test_rows_take_the_bytes_they_should_and_come_back_within_half_a_code(
     bound = largest.repeat_interleave(form.group, -1)[..., :width] * WORST[kept]
     # a float16 scale of tiny numbers has steps of its own
     assert ((rows.filled - values).abs() <= bound + CODES[kept].largest * 2**-25).all()
+
+
+@pytest.mark.parametrize(
+    ("engine", "kept", "part"),
+    [("q8_0", "int8", KEYS), ("q4_0", "int4", LATENT), ("fp8_ds_mla", "fp8", LATENT)],
+)
+@given(width=st.integers(1, 40).map(lambda n: 32 * n), vectors=st.integers(1, 5))
+def test_what_engines_call_otherwise_takes_the_bytes_that_are_kept_here(
+    engine, kept, part, width, vectors
+):
+    rows = rows_of(kept, vectors, width=width)
+    rows.append(torch.ones(vectors, 1, width))
+    assert Kept(part, width, vectors).row_bytes(engine) == rows.filled_bytes
+
+
+@given(width=st.integers(1, 2000), vectors=st.integers(1, 5))
+def test_an_engines_int8_has_a_scale_a_vector_and_its_fp8_none(width, vectors):
+    kept = Kept(KEYS, width, vectors)
+    assert kept.row_bytes("int8") == vectors * (width + 4)
+    assert kept.row_bytes("fp8") == vectors * width
 
 
 @pytest.mark.parametrize("kept", KEPT)

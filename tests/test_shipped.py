@@ -26,8 +26,8 @@ LOADERS = {
     "claims.toml": judge._prose.__wrapped__,
     FAMILY_FILE: load_family.__wrapped__,
     GRID_FILE: load_grid.__wrapped__,
-    "models.toml": published_models.__wrapped__,
     QUANTISED_FILE: load_quantised.__wrapped__,
+    "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{

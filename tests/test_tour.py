@@ -113,3 +113,22 @@ def test_where_no_loss_was_measured_a_nat_is_explained(tmp_path):
     run = decode("A fox", max_new_tokens=2, **SHAPE)
     told = tour_of(tmp_path, run, step=1)[0][9]
     assert f"{-np.log(run.left.top_probs[1, 0]):.2f} nats" in told["because"]
+
+
+@pytest.mark.parametrize("kept", ["int8", "int4_all"])
+@pytest.mark.parametrize("right", ["mla_absorbed", "mla_expanded", "mqa", "recompute"])
+def test_a_rounded_cache_is_never_said_to_hold_the_same(right, kept, tmp_path):
+    run = decode("A fox ran", right=right, cache_dtype=kept, max_new_tokens=6, **SHAPE)
+    told = tour_of(tmp_path, run)[0]
+    inside, because = run.inside(STEP, LAYER, HEAD), told[5]["because"]
+    rounded = right in ("mla_absorbed", "mla_expanded")
+    assert (f"because the right cache is rounded to {kept}" in because) == rounded
+    assert ("the same products in another order" in because) == (right == "recompute")
+    if rounded:
+        best = int(inside.left.probs.argmax())
+        left, other = (lane.scores[best] for lane in (inside.left, inside.right))
+        wrong = "larger" if other < left else "smaller"
+        assert told[5]["right"] != wrong
+        gap = np.abs(inside.left.scores - inside.right.scores).max()
+        assert f"{gap:.1e}".replace("e-0", "e-") in because
+    assert number(told[2]) == run.left.cache_elems

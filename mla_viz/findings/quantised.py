@@ -70,7 +70,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Quantised:
-    """All of them, on the same stories."""
+    """All of them, on the same stories; `dtype` is that of the models."""
 
     dtype: str
     stories: int

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from mla_viz.config import AttentionGeometry, GQAGeometry, told
+from mla_viz.mechanisms.formats import OF_ENGINES
 
 KEYS, VALUES = "keys", "values"
 LATENT, ROPE_KEY, INDEXER_KEY = "latent", "rope key", "indexer key"
 COMPRESSED, STATE = "compressed entries", "state"
 FLOATS = {"bfloat16": 2, "float16": 2, "float32": 4}
-BLOCKS = {"q8_0": 34, "q4_0": 18}  # bytes of 32 values with their scale, as llama.cpp stores them
+BLOCKS = ("q8_0", "q4_0")  # groups run through the heads of a row, and none is shorter
 CACHE_DTYPES = (*FLOATS, "fp8", "fp8_ds_mla", "int8", *BLOCKS)
-SCALED = 128  # values that share a float32 scale in DeepSeek's fp8 latents and indexer keys
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,24 @@ class Kept:
             )
         if cache_dtype in FLOATS:
             return elems * FLOATS[cache_dtype]
-        scales = 4 * -(-self.width // SCALED) * vectors
-        if cache_dtype == "int8":
-            return elems + 4 * vectors
-        if cache_dtype == "fp8":
-            return elems + (scales if self.part == INDEXER_KEY else 0)
+        kept = OF_ENGINES[cache_dtype]
+        if cache_dtype in BLOCKS:
+            if elems % kept.group:
+                raise ValueError(
+                    f"cache_dtype {cache_dtype}: expected {self.part} of a multiple of {kept.group}"
+                    f" values, got {elems}; use int8 or bfloat16"
+                )
+            return kept.row_bytes(elems)
         if cache_dtype == "fp8_ds_mla":
             if self.part not in (LATENT, ROPE_KEY, INDEXER_KEY):
                 raise ValueError(
                     f"cache_dtype fp8_ds_mla: expected latents, got {self.part}; use fp8"
                 )
-            return 2 * elems if self.part == ROPE_KEY else elems + scales
-        if elems % 32:
-            raise ValueError(
-                f"cache_dtype {cache_dtype}: expected {self.part} of a multiple of 32 values,"
-                f" got {elems}; use int8 or bfloat16"
-            )
-        return elems // 32 * BLOCKS[cache_dtype]
+            if self.part == ROPE_KEY:
+                return 2 * elems
+        if cache_dtype == "fp8" and self.part == INDEXER_KEY:  # DeepSeek's have scales in any fp8
+            kept = OF_ENGINES["fp8_ds_mla"]
+        return vectors * kept.row_bytes(self.width)
 
 
 Layer = tuple[Kept, ...]

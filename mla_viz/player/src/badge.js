@@ -61,8 +61,8 @@ function whatWords({ differences, dtype, right, left }) {
   if (!differences) return "differences mean nothing here: the two sides have weights of their own";
   const largest = `largest difference at this step, all layers, ${dtype}:`;
   if (!right.kept) return largest;
-  const bytes = `${right.row_bytes} bytes a token and layer`;
-  return `the right side keeps ${bytes} (left: ${left.row_bytes}) and reads rounded values, so the sides differ; ${largest}`;
+  const [bytes, other] = [right, left].map((side) => side.row_bytes.toLocaleString("en"));
+  return `the right side keeps ${bytes} bytes a token and layer (left: ${other}) and reads rounded values, so the sides differ; ${largest}`;
 }
 
 /** @type {(run: Run) => string} */

@@ -411,7 +411,7 @@ function movedQuery({ mechanism, dims }, { query }) {
  * @type {(kept: Side["kept"]) => string}
  */
 function readBack(kept) {
-  return kept ? `, as ${kept.name} keeps them` : "";
+  return kept ? ` from ${kept.name}` : "";
 }
 
 /** @type {(side: Side, lane: Lane) => Drawing} */
@@ -420,7 +420,7 @@ function latentCache({ kept }, { keys }) {
     plans: [
       {
         id: "cache",
-        label: `latents, for all heads${readBack(kept)}`,
+        label: kept ? `latents${readBack(kept)}` : "latents, for all heads",
         slot: "cache",
         look: "cached",
         scale: "latent",
