@@ -13,7 +13,7 @@ from mla_viz.words import count_text
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
-    start = BenchSettings()
+    start = BenchSettings  # its defaults, of which none reads a shipped file yet
     named = "deepseek-v3, v2-lite, demo, or a config.json of an MLA model"
     parser.add_argument("--geometry", default=start.geometry, help=named)
     parser.add_argument("--contexts", type=int, nargs="+", default=start.contexts, help="tokens")
