@@ -234,7 +234,7 @@ def test_the_address_restores_everything():
         models="GLM-5",
         context=100_000,
         batch=3,
-        cache_dtype="fp8",
+        memory_dtype="fp8",
         unit=BINARY,
         page=64,
         mtp_layers=1,
@@ -251,7 +251,7 @@ def test_the_address_restores_everything():
 
 
 def test_a_dtype_that_does_not_apply_is_said_in_the_card_of_its_model_alone():
-    app = memory_page(cache_dtype="fp8_ds_mla", models="DeepSeek-V3")
+    app = memory_page(memory_dtype="fp8_ds_mla", models="DeepSeek-V3")
     assert heading(app) == [UNITS[DECIMAL](131_072 * 61 * 656)]
     app.multiselect(key="models").set_value(["DeepSeek-V3", "Llama-3-8B"]).run()
     assert [error.value for error in app.error] == [

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from itertools import combinations
 
 import pytest
 
@@ -13,8 +14,9 @@ from mla_viz.ui import quality as sections
 from mla_viz.ui.absorption import dims
 from mla_viz.ui.absorption.parts import prose
 from mla_viz.ui.decode import progress
+from mla_viz.ui.memory.asked import GQA
 from tests.instant import InstantPool
-from tests.screens import bodies, page, said, tables
+from tests.screens import bodies, elements, page, said, tables
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
 
@@ -258,3 +260,26 @@ def test_whatever_the_address_holds_a_page_is_shown(name):
         assert app.title, bad
         for line in (*app.error, *app.warning):
             assert len(line.value.splitlines()[0]) < 200, bad
+
+
+def widget_keys(app):
+    for part in (app.main, app.sidebar):
+        for element in elements(part):
+            if getattr(element, "key", None):
+                yield element.key
+
+
+def test_no_two_pages_have_a_widget_of_one_key():
+    """What one page leaves in the session would be another's choice."""
+    opened = {
+        "decode": page("pages/decode.py", source="synthetic", cache_dtype="int8", max_new_tokens=2),
+        "absorption": page("pages/absorption.py", dims="other dims"),
+        "memory": page("pages/memory.py", part="What fits", baseline=GQA),
+        "quality": page("pages/quality.py", section="One prompt"),
+        "claims": page("pages/claims.py"),
+    }
+    keys = {name: {*widget_keys(app)} for name, app in opened.items()}
+    assert {"cache_dtype"} <= keys["decode"]
+    assert {"memory_dtype", "accelerator", "groups"} <= keys["memory"]
+    for one, other in combinations(keys, 2):
+        assert keys[one] & keys[other] == set(), (one, other)

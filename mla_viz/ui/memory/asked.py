@@ -60,7 +60,7 @@ def asked() -> Asked:
         )
         _quick_contexts()
         batch = _number(st.sidebar, "batch", "Batch, sequences", 1, LARGEST_BATCH)
-        cache_dtype = st.selectbox("Cache dtype", CACHE_DTYPES, key="cache_dtype", bind=_URL)
+        cache_dtype = st.selectbox("Cache dtype", CACHE_DTYPES, key="memory_dtype", bind=_URL)
         baseline = st.selectbox("Compared with", BASELINES, key="baseline", bind=_URL)
         groups = Asked.groups
         if baseline == GQA:
