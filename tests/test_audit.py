@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import mla_viz
@@ -189,6 +189,7 @@ def test_windows_of_llama_cpp_are_one_measurement_with_the_rest():
 
 
 # Models are made in the tests: jaxtyping's checks draw random numbers, which a strategy may not.
+FEW = settings(max_examples=12)  # each tries every pair of causes
 LATENTS = st.builds(
     lambda n, rank, rope, indexed, heads: (
         lambda: made(
@@ -310,6 +311,7 @@ ENGINES = st.sampled_from(["vLLM", "SGLang", "llama.cpp", "old llama.cpp", "meas
     ENGINES,
     st.integers(1 << 17, 1 << 21),
 )
+@FEW
 def test_the_cause_is_named_first_or_one_that_gives_the_same_number(model, name, engine, tokens):
     change, widths, ranks = TRUTHS[name]
     model = model()
@@ -336,6 +338,7 @@ def test_the_cause_is_named_first_or_one_that_gives_the_same_number(model, name,
 
 
 @given(LATENTS | GROUPED | HYBRIDS, ENGINES, st.integers(1 << 17, 1 << 21))
+@FEW
 def test_what_is_right_is_said_to_be_right(model, engine, tokens):
     model = model()
     if engine not in ("vLLM", "measured"):
@@ -355,6 +358,7 @@ def test_what_is_right_is_said_to_be_right(model, engine, tokens):
     st.integers(1, 10**6),
     st.integers(0, 10**12),
 )
+@FEW
 def test_two_measurements_give_slope_and_fixed_part_exactly(model, tokens, more, beside):
     model = model()
     sizes = [memory(model, n).total_bytes + beside for n in (tokens, tokens + more)]
@@ -437,6 +441,7 @@ def test_tokens_rounded_to_pages_and_gb_that_means_gib():
 
 
 @given(LATENTS, st.integers(1 << 10, 1 << 20))
+@FEW
 def test_two_causes_are_found_where_no_one_of_them_is_enough(model, tokens):
     model = model()
     size = memory(expanded(model), tokens, cache_dtype="float32").total_bytes
@@ -468,6 +473,7 @@ def test_what_is_near_the_expected_is_no_layer_more():
 
 
 @given(st.floats(0.01, 500).filter(lambda x: abs(x - 1) > TOLERANCE), st.integers(1, 10**6))
+@FEW
 def test_nothing_is_said_to_fit_that_does_not(ratio, tokens):
     size = max(1, round(ratio * 70272 * tokens))
     found = audit("DeepSeek-V3", f"{size} B @ {tokens}")

@@ -333,6 +333,7 @@ def test_other_attention_is_drawn_for_every_model(name):
     assert len(json.loads(chart.spec)["data"]) >= 6
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_published_file_fits_in_a_link(path):
     record = json.loads(path.read_text(encoding="utf-8"))
