@@ -27,6 +27,12 @@ START = ["DeepSeek-V3", "Llama-3.1-405B", "Kimi-Linear-48B-A3B", "Gemma-3-27B"]
 CONTEXTS = {"4k": 4096, "32k": 32768, "128k": 131072, "1M": 1 << 20}
 GQA, COMPARED = "GQA of so many key/value heads", "the model that its paper compares with"
 BASELINES = (MHA, OWN_EXPANDED, GQA, MQA, COMPARED)
+DTYPES = (
+    "bfloat16 and float16 take 2 bytes a value, float32 4. fp8: 1, without scales but for an"
+    " indexer's keys. fp8_ds_mla: DeepSeek's latent of 656 bytes, its RoPE key in 16 bits. int8: 1,"
+    " and a float32 scale for each vector. q8_0 and q4_0: 8 and 4 bits, and a float16 scale for"
+    " every 32 values, as the Decode page's int8 and int4."
+)
 _URL = "query-params"
 
 
@@ -60,7 +66,9 @@ def asked() -> Asked:
         )
         _quick_contexts()
         batch = _number(st.sidebar, "batch", "Batch, sequences", 1, LARGEST_BATCH)
-        cache_dtype = st.selectbox("Cache dtype", CACHE_DTYPES, key="memory_dtype", bind=_URL)
+        cache_dtype = st.selectbox(
+            "Cache dtype", CACHE_DTYPES, key="memory_dtype", bind=_URL, help=DTYPES
+        )
         baseline = st.selectbox("Compared with", BASELINES, key="baseline", bind=_URL)
         groups = Asked.groups
         if baseline == GQA:
