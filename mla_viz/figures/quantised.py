@@ -71,7 +71,8 @@ def quantised_figure(rows: Sequence[Kept], dark: bool) -> go.Figure:
 def _line(rows: Sequence[Kept], dark: bool) -> go.Scatter:
     colour = MECHANISMS[rows[0].mechanism].colour
     ink = colour.dark if dark else colour.light
-    name = model_name(rows[0])
+    name, wide = model_name(rows[0]), rows[0].source.endswith("wide")
+    labelled = rows[-1] if wide else rows[0]  # its right end lies on that of the same latent
     return go.Scatter(
         x=[row.cache_bytes_per_token for row in rows],
         y=[row.nats_per_token for row in rows],
@@ -83,8 +84,8 @@ def _line(rows: Sequence[Kept], dark: bool) -> go.Scatter:
             "color": ink,
             "line": {"width": 2, "color": ink},
         },
-        text=[name if row.format is None else "" for row in rows],
-        textposition="bottom right" if rows[0].source.endswith("wide") else "middle right",
+        text=[name if row is labelled else "" for row in rows],
+        textposition="middle left" if wide else "middle right",
         textfont={"size": 13, "color": ink},
         cliponaxis=False,
         name=name,
