@@ -39,3 +39,8 @@ def chart(figure: Any, name: str, numbers: Sequence[Mapping[str, object]], alt: 
         "toImageButtonOptions": {"format": picture.lower(), "filename": stem, "scale": SCALE},
     }
     place.plotly_chart(figure, key=name, config=config, alt=alt)
+
+
+def is_dark() -> bool:
+    """Whether the reader's page is dark now."""
+    return st.context.theme.type == "dark"

@@ -25,7 +25,7 @@ from mla_viz.published.catalog import ABLATIONS, Ablation
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
 from mla_viz.serving.pool import POLL_SECONDS, WorkerLost
-from mla_viz.ui.chart import chart
+from mla_viz.ui.chart import chart, is_dark
 from mla_viz.ui.loss_map import loss_map
 from mla_viz.ui.numbers import whole_number
 from mla_viz.ui.server import workers
@@ -38,11 +38,6 @@ from mla_viz.words import (
     share_text,
     signed_text,
 )
-
-
-def is_dark() -> bool:
-    """Whether the reader's page is dark now."""
-    return st.context.theme.type == "dark"
 
 
 def seeds_words(family: Family) -> str:

@@ -1,7 +1,5 @@
 """What fits: the weights on some accelerators, and sequences beside them."""
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from mla_viz.figures.memory import UNITS, Line, fits_figure, fits_numbers
@@ -10,10 +8,10 @@ from mla_viz.findings.fits import SHARE, WEIGHT_BITS, Fit, fits
 from mla_viz.findings.memory import memory
 from mla_viz.published.accelerators import Accelerator, accelerators
 from mla_viz.published.layers import CachedModel
-from mla_viz.ui.chart import chart
+from mla_viz.ui.chart import chart, is_dark
 from mla_viz.ui.memory.asked import Asked
 from mla_viz.ui.memory.sections import Memories
-from mla_viz.ui.quality import is_dark
+from mla_viz.ui.numbers import short_label
 from mla_viz.words import decimal_bytes_text, share_text
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
@@ -37,12 +35,13 @@ def what_fits(asked: Asked, memories: Memories) -> None:
         counted = asked.context, asked.cache_dtype, asked.page, strategy
         return fits(asked.models[name], machine.name, ranks, dtype, known[name], *counted)
 
-    st.html(table_html([_row(name, ranks, found, asked) for name in known]))
-    st.html(table_html([_shares(name, ranks, found, asked) for name in known]))
+    here = {name: {key: found(name, ranks, key) for key in DIVIDED.values()} for name in known}
+    st.html(table_html([_row(name, held, asked) for name, held in here.items()]))
+    st.html(table_html([_shares(name, held, asked) for name, held in here.items()]))
     rows = {name: [found(name, n, strategy) for n in sorted({*RANKS, ranks})] for name in known}
     lines = [Line(name, asked.models[name], list(memories).index(name)) for name in known]
     figure = fits_figure(lines, list(rows.values()), ranks, is_dark())
-    told = ", ".join(f"{name} {found(name, ranks, strategy).sequences:,}" for name in known)
+    told = ", ".join(f"{name} {held[strategy].sequences:,}" for name, held in here.items())
     alt = f"Sequences of {asked.context:,} tokens that fit on {ranks}: {told}"
     chart(figure, "fits", fits_numbers(rows), alt)
     for name in known:
@@ -84,35 +83,28 @@ def _params(models: dict[str, CachedModel]) -> dict[str, int]:
     return {name: n for name, n in params.items() if n is not None}
 
 
-def _row(
-    name: str, ranks: int, found: Callable[[str, int, str], Fit], asked: Asked
-) -> dict[str, str]:
+def _row(name: str, held: dict[str, Fit], asked: Asked) -> dict[str, str]:
     """The shares of each accelerator, and what fits for every way of dividing the cache."""
-    text, held = UNITS[asked.unit], {how: found(name, ranks, key) for how, key in DIVIDED.items()}
-    first = next(iter(held.values()))
+    text, first = UNITS[asked.unit], next(iter(held.values()))
     return {
         "each holds": name,
         "weights": text(first.weight_bytes),
         "left for caches": text(max(0, first.room_bytes)),
         **{
-            f"sequences, by {how.partition(' (')[0]}": "no room for the weights"
-            if each.room_bytes < 0
-            else f"{each.sequences:,}"
-            for how, each in held.items()
+            f"sequences, by {short_label(how)}": "no room for the weights"
+            if held[key].room_bytes < 0
+            else f"{held[key].sequences:,}"
+            for how, key in DIVIDED.items()
         },
     }
 
 
-def _shares(
-    name: str, ranks: int, found: Callable[[str, int, str], Fit], asked: Asked
-) -> dict[str, str]:
+def _shares(name: str, held: dict[str, Fit], asked: Asked) -> dict[str, str]:
     """What one sequence takes of each accelerator that holds any of it."""
     return {
         f"one sequence of {asked.context:,} tokens takes, on each": name,
         **{
-            f"by {how.partition(' (')[0]}": UNITS[asked.unit](
-                found(name, ranks, key).sequence_bytes
-            )
+            f"by {short_label(how)}": UNITS[asked.unit](held[key].sequence_bytes)
             for how, key in DIVIDED.items()
         },
     }

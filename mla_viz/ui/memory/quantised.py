@@ -8,9 +8,8 @@ from mla_viz.figures.quantised import format_name, quantised_figure, quantised_n
 from mla_viz.findings.memory import Memory
 from mla_viz.findings.quantised import Kept, Quantised, load_quantised
 from mla_viz.mechanisms.formats import FORMATS
-from mla_viz.ui.chart import chart
+from mla_viz.ui.chart import chart, is_dark
 from mla_viz.ui.memory.asked import Asked
-from mla_viz.ui.quality import is_dark
 from mla_viz.words import count_text, loss_text, signed_text
 
 SLIDERS, FAMILY = "The sliders' model", "The family"

@@ -18,9 +18,8 @@ from mla_viz.figures.table import table_html
 from mla_viz.findings.alternatives import alternatives
 from mla_viz.findings.memory import MHA, OWN_EXPANDED, Beside, Memory, memory
 from mla_viz.published.layers import CachedModel
-from mla_viz.ui.chart import chart
+from mla_viz.ui.chart import chart, is_dark
 from mla_viz.ui.memory.asked import COMPARED, GQA, Asked
-from mla_viz.ui.quality import is_dark
 from mla_viz.words import bytes_text, count_text, decimal_bytes_text, number_text, short_count
 
 Memories = Mapping[str, Memory]
