@@ -109,25 +109,23 @@ def _own_model(place: Any) -> CachedModel | None:
         file = st.file_uploader("or open it", "json", key="opened", max_upload_size=8)
         if file is not None:
             text = file.getvalue()[: LONGEST + 1].decode("utf-8", "replace")
+    kept = st.session_state
     try:
-        if text.strip():
-            st.session_state.own_config = essence(parse_config(text))
-        elif "own_config" not in st.session_state and "config" in st.query_params:
-            st.session_state.own_config = unpack_config(st.query_params["config"])
-        config = st.session_state.get("own_config")
-        model = None if config is None else read_config(config)
+        if text.strip() and text != kept.get("own_text"):
+            kept.own_config, kept.own_text = essence(parse_config(text)), text
+        elif "own_config" not in kept and "config" in st.query_params:
+            linked = unpack_config(st.query_params["config"])
+            read_config(linked)
+            kept.own_config = linked
     except ValueError as error:
-        stays = (
-            ". The last one that could be read stays" if "own_config" in st.session_state else ""
-        )
+        stays = ". The last one that could be read stays" if "own_config" in kept else ""
         st.error(f"{error}{stays}.")
-        config = st.session_state.get("own_config")
-        model = None if config is None else read_config(config)
-    if config is not None:
-        st.query_params["config"] = pack_config(config)
-        if place.open:
-            _own_fields(config)
-    return model
+    if "own_config" not in kept:
+        return None
+    st.query_params["config"] = pack_config(kept.own_config)
+    if place.open:
+        _own_fields(kept.own_config)
+    return read_config(kept.own_config)
 
 
 def _own_fields(config: dict[str, Any]) -> None:
@@ -137,7 +135,7 @@ def _own_fields(config: dict[str, Any]) -> None:
 
 
 def _forget() -> None:
-    for name in ("own_config", "pasted", "opened"):
+    for name in ("own_config", "own_text", "pasted", "opened"):
         st.session_state.pop(name, None)
     st.query_params.pop("config", None)
 
