@@ -44,6 +44,10 @@ class Watch:
             if name in tensors:
                 self.seen[name] = self._kept(name, tensors[name])
 
+    def wants(self, *names: str) -> bool:
+        """Whether one of them was asked for."""
+        return any(name in self._names for name in names)
+
     def _kept(self, name: str, tensor: Tensor) -> Tensor:
         if self._newest and name in OF_QUERIES and tensor.shape[-2] > 1:
             return tensor[..., -1:, :].clone()
