@@ -27,15 +27,19 @@ class Rows:
         """Write the rows behind the filled part."""
         needed = self.seq_len + rows.shape[-2]
         capacity = self._buffer.shape[-2]
-        if needed > capacity:
-            while capacity < needed:
-                capacity *= 2
-            *lead, _, width = self._buffer.shape
+        while capacity < needed:
+            capacity *= 2
+        self.reserve(capacity)
+        self._buffer[..., self.seq_len : needed, :] = rows
+        self.seq_len = needed
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many rows in all."""
+        *lead, held, width = self._buffer.shape
+        if capacity > held:
             grown = self._buffer.new_empty(*lead, capacity, width)
             grown[..., : self.seq_len, :] = self.filled
             self._buffer = grown
-        self._buffer[..., self.seq_len : needed, :] = rows
-        self.seq_len = needed
 
     def forget(self, tokens: int) -> None:
         """Take the newest rows away."""
@@ -80,6 +84,11 @@ class HeadCache:
         """Add the keys and values of new tokens."""
         self._k.append(k)
         self._v.append(v)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many tokens in all."""
+        self._k.reserve(capacity)
+        self._v.reserve(capacity)
 
     def forget(self, tokens: int) -> None:
         """Take the newest tokens away."""
@@ -144,6 +153,10 @@ class LatentCache:
     ) -> None:
         """Add the normalised latent and the rotated key of new tokens."""
         self._rows.append(torch.cat([c_kv, k_rope], -1))
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many tokens in all."""
+        self._rows.reserve(capacity)
 
     def forget(self, tokens: int) -> None:
         """Take the newest tokens away."""
