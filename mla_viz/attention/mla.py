@@ -63,21 +63,25 @@ def expand(
 
 
 def attend_latents(
-    q: Float[Tensor, "*batch n_heads seq both"], cache: LatentCache, scale: float, watch: Watch
+    q: Float[Tensor, "*batch n_heads seq both"],
+    rows: Float[Tensor, "*batch total both"],
+    kv_lora_rank: int,
+    scale: float,
+    watch: Watch,
 ) -> Float[Tensor, "*batch n_heads seq kv_lora_rank"]:
-    """Every head's queries [q_latent | q_rope] over whole rows, whose first part they mix.
+    """Every head's queries [q_latent | q_rope] over rows [c_kv | k_rope], whose c_kv they mix.
 
     The kernel takes one query over what it serves, unless scores or probs are watched: it has none.
     """
-    rows, c_kv = cache.latent_and_rope, cache.c_kv
-    k, v = rows.unsqueeze(-3), c_kv.unsqueeze(-3)
-    if q.shape[-2] > 1 or watch.wants("scores", "probs") or not served(rows, c_kv.shape[-1]):
+    k = rows.unsqueeze(-3)
+    v = k[..., :kv_lora_rank]
+    if q.shape[-2] > 1 or watch.wants("scores", "probs") or not served(rows, kv_lora_rank):
         return attend_grouped(q, k, v, scale, watch)
     from mla_viz.attention.absorbed_triton import decode
 
     watch(k=k, v=v)
     flat = (x.reshape(-1, *x.shape[-2:]) for x in (q.squeeze(-2), rows))
-    return decode(*flat, c_kv.shape[-1], scale)[0].reshape(*q.shape[:-1], -1)
+    return decode(*flat, kv_lora_rank, scale)[0].reshape(*q.shape[:-1], -1)
 
 
 def served(rows: Float[Tensor, "*batch total both"], kv_lora_rank: int) -> bool:

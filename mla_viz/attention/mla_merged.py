@@ -49,7 +49,8 @@ def attend(
     c_q = query_input(w.base, x)
     q_latent, q_rope = per_head(c_q, w.W_UQ_UK), rotate(per_head(c_q, w.base.W_QR), rope)
     q = torch.cat([q_latent, q_rope], -1)
-    o_latent = attend_latents(q, cache, w.base.geometry.softmax_scale, watch)
+    rows, g = cache.latent_and_rope, w.base.geometry
+    o_latent = attend_latents(q, rows, g.kv_lora_rank, g.softmax_scale, watch)
     watch(q_rope=q_rope, q_latent=q_latent, o_latent=o_latent)
     watch(c_kv=c_kv, k_rope=k_rope)
     return Attended(merge_heads(o_latent, w.W_UV_O), watch.seen)
