@@ -1,5 +1,6 @@
 """Mechanisms against each other, against PyTorch, and against a case worked by hand."""
 
+from itertools import accumulate
 from math import cos, log, log2, sin
 
 import pytest
@@ -466,7 +467,7 @@ def test_rebuilding_head_by_head_changes_no_number(geometry, batch, seq, new):
 def test_how_rows_lie_changes_no_number(geometry, mechanism, sizes):
     # Half precision on a processor keeps latents column by column.
     weights, x = make(geometry, seq=sum(sizes), dtype=torch.bfloat16)
-    _, cache = in_parts(mechanism, weights, x, sizes)
+    _, cache = in_parts(mechanism, weights, x, [*accumulate(sizes)])
     rows = Rows((), cache.latent_and_rope.shape[-1], torch.bfloat16, "cpu")
     rows.append(cache.latent_and_rope)
     assert torch.equal(rows.filled, cache.latent_and_rope)
