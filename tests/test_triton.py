@@ -46,33 +46,26 @@ def test_on_a_cuda_device():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.fixture
-def compiled(tmp_path, monkeypatch):
-    """The kernel for DeepSeek-V3's shape on a Hopper device, which need not be here."""
-    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
-
-    def compile_with(tile):
-        kernel = absorbed_triton.attend_split
-        fixed = {"LATENT": 512, "ROPE": 64, "BLOCK_C": 512, "BLOCK_R": 64, "BLOCK_H": 64}
-        fixed |= {"LONG": True, "WIDE": False, "q_width": 1, "rows_width": 1, **tile.kwargs}
-        types = {"lengths": "*i32", "lse": "*fp32", "scale": "fp32"}
-        types |= dict.fromkeys(("q", "rows", "out"), "*bf16") | dict.fromkeys(fixed, "constexpr")
-        names = kernel.arg_names
-        aligned = {
-            (i,): [["tt.divisibility", 16]]
-            for i, name in enumerate(names)
-            if name not in (*fixed, "scale", "total")
-        }
-        source = ASTSource(kernel, {n: types.get(n, "i32") for n in names}, fixed, aligned)
-        how = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
-        return triton.compile(source, target=HOPPER, options=how)
-
-    return compile_with
+@pytest.fixture(scope="module", params=TILES[:2], ids=str)
+def compiled(request, tmp_path_factory):
+    """Tile, and the kernel for DeepSeek-V3's shape on a Hopper device, which need not be here."""
+    tile, kernel = request.param, absorbed_triton.attend_split
+    fixed = {"LATENT": 512, "ROPE": 64, "BLOCK_C": 512, "BLOCK_R": 64, "BLOCK_H": 64}
+    fixed |= {"LONG": True, "WIDE": False, "q_width": 1, "rows_width": 1, **tile.kwargs}
+    types = {"lengths": "*i32", "lse": "*fp32", "scale": "fp32"}
+    types |= dict.fromkeys(("q", "rows", "out"), "*bf16") | dict.fromkeys(fixed, "constexpr")
+    names = kernel.arg_names
+    free = (i for i, name in enumerate(names) if name not in (*fixed, "scale", "total"))
+    aligned = {(i,): [["tt.divisibility", 16]] for i in free}
+    source = ASTSource(kernel, {n: types.get(n, "i32") for n in names}, fixed, aligned)
+    how = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton.knobs.cache, "dir", str(tmp_path_factory.mktemp("compiled")))
+        return tile, triton.compile(source, target=HOPPER, options=how)
 
 
-@pytest.mark.parametrize("tile", TILES[:2], ids=str)
-def test_on_hopper_it_fits_and_keeps_its_sums_in_registers(compiled, tile, tmp_path):
-    made = compiled(tile)
+def test_on_hopper_it_fits_and_keeps_its_sums_in_registers(compiled, tmp_path):
+    _, made = compiled
     assert made.metadata.shared <= SHARED_BYTES
     (tmp_path / "kernel.cubin").write_bytes(made.asm["cubin"])
     dump = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", tmp_path / "kernel.cubin"]
@@ -80,9 +73,8 @@ def test_on_hopper_it_fits_and_keeps_its_sums_in_registers(compiled, tile, tmp_p
     assert re.search(r"attend_split:\n.* STACK:0 .* LOCAL:0 ", told), told
 
 
-@pytest.mark.parametrize("tile", TILES[:2], ids=str)
-def test_each_latent_is_read_once_and_no_product_is_made_twice(compiled, tile):
-    made = compiled(tile)
+def test_each_latent_is_read_once_and_no_product_is_made_twice(compiled):
+    tile, made = compiled
     loop = made.asm["ttir"].split("scf.for")[1]
     assert loop.count("tt.load") == 2  # latents, rope keys
     assert loop.count("tt.dot") == 3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mla_viz.attention.cache import FIRST_CAPACITY
+from mla_viz.attention.core import PAGE
 from mla_viz.config import GQAGeometry, MLAGeometry, check_choice, check_int, told
 from mla_viz.cost import AttentionGeometry, attention_params, cache_elems
 from mla_viz.mechanisms.table import MECHANISMS
@@ -116,7 +116,7 @@ class BenchSettings:
     def _mechanism_bytes(self, mechanism: str, elem: int) -> int:
         """Its caches, and what it makes of the layer's weights or rebuilds."""
         g = self.geometry_of(mechanism)
-        held = self.batch * (sum(self.contexts) + FIRST_CAPACITY * len(self.contexts))
+        held = self.batch * (sum(self.contexts) + PAGE * len(self.contexts))
         size = held * cache_elems(mechanism, g) * elem
         if mechanism == "mla_reexpand":
             size += 2 * self.batch * max(self.contexts) * cache_elems("mla_expanded", g) * elem

@@ -4,6 +4,7 @@ Weights and rows are random: a product's time does not depend on them.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,19 +53,19 @@ class Layer:
     def _cores(self, cache: Cache) -> dict[str, Work]:
         """Scores, softmax and mix of random queries over a full cache, by itself."""
         g, latent = self.weights.geometry, isinstance(cache, LatentCache)
-        rows = cache.latent_and_rope if latent else cache.k
-        k, v = (rows.unsqueeze(-3), cache.c_kv.unsqueeze(-3)) if latent else (rows, cache.v)
-        q = torch.randn(*self._lead, g.n_heads, 1, k.shape[-1]).to(self._dtype)
+        if latent:
+            k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
+            width = g.kv_lora_rank + g.qk_rope_head_dim
+        else:
+            k, v = cache.keys, cache.v
+            width = g.head_dim if isinstance(g, GQAGeometry) else g.qk_head_dim
+        q = torch.randn(*self._lead, g.n_heads, 1, width).to(self._dtype)
 
-        def by_torch() -> Tensor:
-            return attend_grouped(q, k, v, g.softmax_scale, Watch())
-
-        if not latent or not served(rows, g.kv_lora_rank):
+        rest = g.softmax_scale, Watch()
+        by_torch = partial(attend_grouped, q, k, v, *rest)
+        if not latent or not served(k, g.kv_lora_rank):
             return {"core": by_torch}
-
-        def by_kernel() -> Tensor:
-            return attend_latents(q, rows, g.kv_lora_rank, g.softmax_scale, Watch())
-
+        by_kernel = partial(attend_latents, q, cache.latent_and_rope, g.kv_lora_rank, *rest)
         return {"core": by_kernel, "core_torch": by_torch}
 
 
