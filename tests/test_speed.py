@@ -14,6 +14,7 @@ from mla_viz.findings.served import (
     DENSE,
     V2,
     Served,
+    from_layers,
     ingredients,
     mla_models,
     served_model,
@@ -213,6 +214,12 @@ def test_a_step_of_all_sequences_by_hand():
     found = throughput(made(), 2, 6, rates(1, 1e9), 1)
     assert found.bound == BANDWIDTH
     assert isclose(found.step_us, 1e6 * moved)
+
+
+def test_a_model_of_timed_layers_by_hand():
+    # 3 layers of 10 weights and 5 us; 70 - 30 other weights read for a batch of 1000, 10 multiplied
+    tokens = from_layers(made(), 3, 10, 5.0, 1000, rates(1e6, 1e18))
+    assert isclose(tokens, 1e6 * 1000 / (15 + 70))
 
 
 def test_sequences_that_fit_are_those_of_the_memory_page():

@@ -33,9 +33,10 @@ def layout(height: int = HEIGHT) -> dict[str, object]:
     """What all charts of the page share."""
     return {
         "height": height,
-        "margin": {"l": 0, "r": 8, "t": 48, "b": 0},
+        "margin": {"l": 0, "r": 8, "t": 32, "b": 0},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        # Below, since on a phone it takes several lines, which the camera would cover at the top.
+        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0},
         "showlegend": True,
     }
 
@@ -185,7 +186,7 @@ def roofline_figure(rates: Rates, marks: Sequence[Mark], dark: bool) -> go.Figur
             figure.add_trace(trace)
     figure.add_vline(x=rates.balance, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     text = f"ridge: {number_text(rates.balance)} FLOP a byte"
-    figure.add_annotation(_beside_line(rates.balance, text, rates.balance**2 < left * right))
+    figure.add_annotation(_beside_line(rates.balance, text))
     figure.update_xaxes(**log_axis([left, right], number_text, "FLOP for each byte that moves"))
     reached = [y for mark in marks for y in (mark.limit, mark.measured) if y]
     rate = lambda flops: f"{flops_text(flops)}/s"  # noqa: E731
@@ -193,11 +194,10 @@ def roofline_figure(rates: Rates, marks: Sequence[Mark], dark: bool) -> go.Figur
     return figure.update_layout(**layout())
 
 
-def _beside_line(x: float, text: str, to_the_right: bool) -> dict[str, object]:
-    """What stands at the foot of a line, on the side with more room."""
-    side, shift = ("left", 6) if to_the_right else ("right", -6)
-    place = {"x": log10(x), "y": 0.02, "yref": "paper", "xanchor": side, "xshift": shift}
-    return place | {"text": text, "showarrow": False}
+def _beside_line(x: float, text: str) -> dict[str, object]:
+    """What stands at the top of a line, left of it, where these charts are empty."""
+    place = {"x": log10(x), "y": 1, "yref": "paper", "xanchor": "right", "xshift": -6}
+    return place | {"yanchor": "top", "text": text, "showarrow": False}
 
 
 def _on_roof(mark: Mark, dark: bool) -> Iterable[go.Scatter]:
@@ -255,7 +255,7 @@ def queries_figure(
     if crossing is not None:
         figure.add_vline(x=crossing, line={"color": NEUTRAL, "width": 1.5, "dash": "dash"})
         text = f"as many FLOPs: {number_text(crossing)}"
-        figure.add_annotation(_beside_line(crossing, text, crossing < 64))
+        figure.add_annotation(_beside_line(crossing, text))
     figure.add_vline(x=chosen, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     every = [y for line in limits.values() for _, y in line] + [p.time_us for p in points]
     tokens = [x for line in limits.values() for x, _ in line]

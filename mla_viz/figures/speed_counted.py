@@ -108,8 +108,8 @@ def shares_figure(
         hoverinfo="skip",
     )
     figure = go.Figure(bars)
-    figure.add_vline(x=1, line={"color": NEUTRAL, "width": 1.5, "dash": "dot"})
+    figure.add_vline(x=1, layer="below", line={"color": NEUTRAL, "width": 1.5, "dash": "dot"})
     top = max((ratio for ratio in ratios.values() if ratio), default=1)
-    figure.update_xaxes(title="times the tokens a second of the dense model", range=[0, 1.2 * top])
+    figure.update_xaxes(title="times the dense model's", range=[0, 1.2 * top])
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure.update_layout(**layout(60 + 44 * len(labels)) | {"showlegend": False})

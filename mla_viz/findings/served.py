@@ -92,6 +92,19 @@ def throughput(served: Served, batch: int, context: int, rates: Rates, ranks: in
     return Throughput(batch, us, 1e6 * batch / us, rates.bound(flops, moved))
 
 
+def from_layers(
+    served: Served, layers: int, layer_params: int, layer_us: float, batch: int, rates: Rates
+) -> float:
+    """Tokens a second where a step is so many timed layers of attention, and the rest counted.
+
+    The rest are the weights at work outside of attention, read once and multiplied with each token.
+    """
+    attention = layers * layer_params
+    moved = (served.weights_at_work(batch) - attention) * served.weight_bits / 8
+    flops = 2 * batch * (served.active_params - attention)
+    return 1e6 * batch / (layers * layer_us + rates.limit_us(flops, moved))
+
+
 def served_model(model: PublishedModel, weight_bits: float, cache_bits: float) -> Served | None:
     """A published model as it is served; None where its weights or experts are not known."""
     cached, attention = model.cached, model.attention

@@ -15,7 +15,7 @@ from mla_viz.ui.server import benches
 
 HERE = "this server, measured now"
 DEMO = "the Decode page's first model"
-CONTEXTS = {"128": 128, "1k": 1024, "4k": 4096, "16k": 16384, "128k": 131072}
+CONTEXTS = {"1k": 1024, "4k": 4096, "16k": 16384, "128k": 131072}
 ACCELERATOR = "H800 SXM"  # the one of the V2 paper and of FlashMLA's figures
 _URL = "query-params"
 
@@ -58,16 +58,16 @@ def all_benches() -> dict[str, tuple[Bench, ...]]:
     return {**found, HERE: benches().kept}
 
 
+def layer_name(bench: Bench) -> str:
+    """What the layer of a bench is called on the page."""
+    names = [name for name, g in mla_models().items() if g == bench.layer]
+    return names[0] if names else {"demo": DEMO}.get(bench.geometry, bench.geometry)
+
+
 def layers(known: dict[str, tuple[Bench, ...]]) -> dict[str, MLAGeometry]:
     """Layers by their names: published models', and what else was timed."""
-    models = mla_models()
-    others = {
-        DEMO if bench.geometry == "demo" else bench.geometry: bench.layer
-        for several in known.values()
-        for bench in several
-        if bench.layer not in models.values()
-    }
-    return models | others
+    timed = [bench for several in known.values() for bench in several]
+    return mla_models() | {layer_name(bench): bench.layer for bench in timed}
 
 
 def speed_asked() -> SpeedAsked:

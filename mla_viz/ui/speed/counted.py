@@ -6,6 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from mla_viz.cost import (
+    attention_params,
     cache_elems,
     core_flops,
     crossover_query_tokens,
@@ -15,7 +16,7 @@ from mla_viz.cost import (
 from mla_viz.figures.speed import Mark, label_of, queries_figure, roofline_figure, rows_of
 from mla_viz.figures.speed_counted import Gains, gains_figure
 from mla_viz.figures.table import table_html
-from mla_viz.findings.served import Served, served_model, throughput
+from mla_viz.findings.served import Served, from_layers, served_model, throughput
 from mla_viz.findings.speed import (
     COUNTED,
     PARTS,
@@ -199,7 +200,8 @@ def queries_section(asked: SpeedAsked) -> None:
     st.caption(
         f"On {rates.name}. Lines: counted limits, marks: measured. Every query is counted over the"
         " whole cache, and the projections that both share are left out. So engines decode absorbed"
-        " and prefill rebuilt; drafts of a few tokens are still decoding."
+        " and prefill rebuilt; drafts of a few tokens are still decoding. By the clock the two may"
+        " cross elsewhere than by FLOPs: where one of them comes nearer to its limit."
     )
 
 
@@ -278,6 +280,29 @@ def _whole_model(asked: SpeedAsked, rates: Rates) -> None:
         " cached value once, two FLOPs for each weight and token. Nothing is sent between them,"
         " scheduled or prefilled: what is reached is less."
     )
+    _on_measured(asked, served)
+
+
+def _on_measured(asked: SpeedAsked, served: Served) -> None:
+    """The same model from the absorbed layer's measured time, where there is one."""
+    bench, rates = asked.fullest, asked.rates
+    if bench is None or rates is None:
+        return
+    at = nearest(bench.points, asked.context)
+    layer = [
+        p for p in bench.points if (p.mechanism, p.part, p.context) == ("mla_absorbed", "layer", at)
+    ]
+    for p in layer:
+        layers = served.cache_elems // cache_elems("mla_absorbed", asked.geometry)
+        params = attention_params(asked.geometry)
+        found = from_layers(served, layers, params, p.time_us, bench.batch, rates)
+        size = decimal_bytes_text(served.params * served.weight_bits / 8)
+        st.caption(
+            f"On {bench.machine}: {count_text(layers, 'layer')} of {micros_text(p.time_us)} each as"
+            f" measured at {at:,} tokens, and all other weights at work read and multiplied at the"
+            f" measured rates: {number_text(float(f'{found:.2g}'))} tokens a second, if its {size}"
+            " of weights were in that machine's memory."
+        )
 
 
 def caches(asked: SpeedAsked, served: Served) -> dict[str, Served]:

@@ -14,9 +14,9 @@ from mla_viz.figures.speed import (
 )
 from mla_viz.figures.table import table_html
 from mla_viz.findings.measured import Bench, Point
-from mla_viz.findings.speed import PARTS, Rates, step
+from mla_viz.findings.speed import PARTS, Rates, accelerator_rates, gain, step
 from mla_viz.ui.chart import chart, is_dark
-from mla_viz.ui.speed.asked import SpeedAsked, all_benches, nearest
+from mla_viz.ui.speed.asked import SpeedAsked, all_benches, layer_name, nearest
 from mla_viz.ui.speed.words import (
     beside_limits,
     bound_words,
@@ -35,7 +35,13 @@ from mla_viz.words import (
 )
 
 CORE = PARTS["core"]
+PAIRS = (
+    ("mha", "core", "plain MHA"),
+    ("mla_expanded", "core", "its own expanded cache"),
+    ("mla_expanded", "layer", "its own expanded cache"),
+)
 PART_OF = {words: part for part, words in PARTS.items()}
+NOT_TIMED = "Not timed for this layer; what is counted of it is in “On an accelerator”."
 ON_CUDA = ("nvidia", "cuda", "instinct")  # what such a machine's name holds
 HOW_ON_CUDA = "python -m mla_viz bench --geometry deepseek-v3 --json"
 
@@ -43,27 +49,38 @@ HOW_ON_CUDA = "python -m mla_viz bench --geometry deepseek-v3 --json"
 def cards(asked: SpeedAsked) -> None:
     """What absorption saves in time at the chosen context, and how near both sides are to limits.
 
-    Where nothing was measured, that, and what there is.
+    Where nothing was measured, that, what there is, and what is counted for the accelerator.
     """
     bench = asked.fullest
     if bench is None:
         st.info(missing_words(asked))
+        _counted_cards(asked)
         return
     at = nearest(bench.points, asked.context)
     found = {(p.mechanism, p.part): p for p in bench.points if p.context == at}
-    pairs = [
-        ("mha", "core", "plain MHA"),
-        ("mla_expanded", "core", "its own expanded cache"),
-        ("mla_expanded", "layer", "its own expanded cache"),
-    ]
-    places = st.columns(4)
-    for place, (baseline, part, name) in zip(places, pairs, strict=False):
+    places = st.columns(len(PAIRS) + 1)
+    for place, (baseline, part, name) in zip(places, PAIRS, strict=False):
         both = found.get((baseline, part)), found.get(("mla_absorbed", part))
         with place.container(border=True, height="stretch"):
             _ratio_card(*both, name, part)
     with places[-1].container(border=True, height="stretch"):
         _limit_card(found)
     _told(bench, asked, at)
+
+
+def _counted_cards(asked: SpeedAsked) -> None:
+    """The same ratios as the accelerator's limits have them; nothing where its rate is unknown."""
+    try:
+        rates = accelerator_rates(asked.accelerator, asked.dtype)
+    except ValueError:
+        return
+    for place, (baseline, part, name) in zip(st.columns(len(PAIRS)), PAIRS, strict=True):
+        shape = asked.geometry, asked.context, asked.batch, asked.elem_bytes, part
+        ratio = gain(step("mla_absorbed", *shape), step(baseline, *shape), rates)
+        with place.container(border=True, height="stretch"):
+            st.markdown(f"**Absorbed against {name}**  \n{PARTS[part]}")
+            st.markdown(f"## {number_text(ratio)}×")
+            st.caption(f"counted for {rates.name}, not measured: {pace(ratio)}")
 
 
 def _ratio_card(baseline: Point | None, absorbed: Point | None, name: str, part: str) -> None:
@@ -139,12 +156,11 @@ def missing_words(asked: SpeedAsked) -> str:
     batch = "" if asked.batch == 1 else f", batch {asked.batch:,}"
     text = f"{asked.source}: {asked.model} in {asked.dtype}{batch} was not timed there."
     names = [
-        f"{bench.geometry} in {bench.dtype}, batch {bench.batch}"
+        f"{layer_name(bench)} in {bench.dtype}, batch {bench.batch}"
         for bench in all_benches()[asked.source]
     ]
     has = f" It has {'; '.join(dict.fromkeys(names))}." if names else ""
-    how = " What is counted stands in the tabs below."
-    return f"{text}{has}{how} “Measure here” times it on this server."
+    return f"{text}{has} “Measure here” times it on this server."
 
 
 def time_chart(asked: SpeedAsked) -> None:
@@ -173,7 +189,7 @@ def roofline_section(asked: SpeedAsked) -> None:
     """Every mechanism on the measured machine's roofline, and the same in numbers."""
     bench, rates = asked.fullest, asked.rates
     if bench is None or rates is None:
-        st.info(missing_words(asked))
+        st.caption(NOT_TIMED)
         return
     words = st.segmented_control(
         "Part",
@@ -202,10 +218,11 @@ def roofline_section(asked: SpeedAsked) -> None:
         " for reading, right of it for multiplying. Open marks: what the machine allows. Filled:"
         " what was measured."
     )
-    st.html(table_html([_point_row(p, rates) for p in points]))
+    best = next((p for p in points if p.mechanism == "mla_absorbed"), None)
+    st.html(table_html([_point_row(p, rates, best) for p in points]))
 
 
-def _point_row(p: Point, rates: Rates) -> dict[str, str]:
+def _point_row(p: Point, rates: Rates, absorbed: Point | None) -> dict[str, str]:
     return {
         "mechanism": label_of(p.mechanism),
         "FLOPs": flops_text(p.flops),
@@ -215,6 +232,14 @@ def _point_row(p: Point, rates: Rates) -> dict[str, str]:
         "limit": micros_text(p.limit_us),
         "measured": micros_text(p.time_us),
         "share of limit": share_text(p.fraction_of_limit),
+        **(
+            {
+                "times absorbed's, limits": number_text(p.limit_us / absorbed.limit_us),
+                "times absorbed's, measured": number_text(p.time_us / absorbed.time_us),
+            }
+            if absorbed
+            else {}
+        ),
     }
 
 
@@ -222,7 +247,7 @@ def growth_section(asked: SpeedAsked) -> None:
     """Time and working memory of a step against context, as far as each mechanism was timed."""
     longest = _longest(asked.benches)
     if not longest:
-        st.info(missing_words(asked))
+        st.caption(NOT_TIMED)
         return
     words = st.segmented_control(
         "Part grown",

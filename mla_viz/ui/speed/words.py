@@ -122,7 +122,7 @@ def busy_words(bench: Bench) -> str:
     apart = sum(point.busy for point in bench.points)
     found = []
     if bench.load > QUIET:
-        found.append(f"{number_text(round(bench.load, 1))} processes wanted a core before it began")
+        found.append(f"{bench.load:.1f} processes wanted a core before it began")
     if apart:
         of = count_text(len(bench.points), "time")
         found.append(f"{apart:,} of {of} lie so far apart that other work must have disturbed them")
