@@ -114,7 +114,7 @@ def test_queries_are_lines_where_counted_and_marks_where_timed():
 def test_growth_draws_time_and_what_is_held_for_every_mechanism():
     lines = {name: [made_point(name, context=t) for t in (128, 256)] for name in ("mha", "mqa")}
     figure = growth_figure(lines, dark=False)
-    held = [trace for trace in figure.data if trace.xaxis == "x2"]
+    held = [trace for trace in figure.data if trace.yaxis == "y2"]
     assert [list(trace.y) for trace in held] == [[128_000, 256_000]] * 2
     assert len(figure.data) == 6
 

@@ -26,6 +26,8 @@ SYMBOLS = dict(
         strict=True,
     )
 )
+# Below, since on a phone it takes several lines, which the camera would cover at the top.
+LEGEND = {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}
 Text = Callable[[Number], str]
 
 
@@ -35,8 +37,7 @@ def layout(height: int = HEIGHT) -> dict[str, object]:
         "height": height,
         "margin": {"l": 0, "r": 8, "t": 32, "b": 0},
         "hovermode": "closest",
-        # Below, since on a phone it takes several lines, which the camera would cover at the top.
-        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0},
+        "legend": LEGEND,
         "showlegend": True,
     }
 
@@ -266,7 +267,7 @@ def queries_figure(
 
 def growth_figure(lines: Mapping[str, Sequence[Point]], dark: bool) -> go.Figure:
     """Time of a step, and the most that it holds beside its cache, against context."""
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.14)
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for mechanism, rows in lines.items():
         at, colour = [row.context for row in rows], MECHANISMS[mechanism].colour.ink(dark)
         limits = limit_trace(at, [row.limit_us for row in rows], mechanism, dark)
@@ -283,12 +284,14 @@ def growth_figure(lines: Mapping[str, Sequence[Point]], dark: bool) -> go.Figure
             customdata=[decimal_bytes_text(row.working_bytes) for row in rows],
             hovertemplate=f"{label_of(mechanism)}: %{{customdata}}<extra></extra>",
         )
-        figure.add_trace(held, row=1, col=2)
+        figure.add_trace(held, row=2, col=1)
     every = [point for rows in lines.values() for point in rows]
     times = [y for point in every for y in (point.time_us, point.limit_us)]
     held_bytes = [point.working_bytes for point in every]
-    figure.update_xaxes(**token_axis(point.context for point in every))
+    axis = token_axis(point.context for point in every)
+    figure.update_xaxes(**axis | {"title": ""}, row=1, col=1).update_xaxes(**axis, row=2, col=1)
     figure.update_yaxes(**log_axis(times, micros_text, "time of a step"), row=1, col=1)
     held_axis = log_axis(held_bytes, decimal_bytes_text, "held beside the cache")
-    figure.update_yaxes(**held_axis, row=1, col=2)
-    return figure.update_layout(**layout())
+    figure.update_yaxes(**held_axis, row=2, col=1)
+    below = {"legend": LEGEND | {"y": -0.12}}
+    return figure.update_layout(**layout(HEIGHT + 220) | below)

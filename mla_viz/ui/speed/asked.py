@@ -40,8 +40,13 @@ class SpeedAsked:
 
     @property
     def fullest(self) -> Bench | None:
-        """The bench that timed the most mechanisms, of these the one with the most points."""
+        """The bench that timed the most mechanisms, of these the one with the most points.
+
+        Of those measured here the newest, which somebody has just asked for.
+        """
         timed = [bench for bench in self.benches if bench.points and bench.roofline]
+        if self.source == HERE:
+            timed = timed[:1]
         return max(timed, key=lambda b: (len(b.mechanisms), len(b.points)), default=None)
 
     @property
