@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 
 from mla_viz import cli
+from mla_viz.attention.core import Pages
 from mla_viz.attention.ops import Watch, attend_grouped
 from mla_viz.attention.weights import cast, random_mla
 from mla_viz.bench import points
@@ -136,12 +137,13 @@ def test_a_step_is_one_token_over_a_full_cache_and_can_be_repeated(tiny, mechani
     assert seen == [9, 9, 9]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mechanism", [name for name in TIMED if name not in NO_CORE])
-def test_a_core_scores_every_token_of_the_context(tiny, mechanism, monkeypatch):
-    seen = []
+def test_a_core_scores_every_token_of_the_context(tiny, mechanism, dtype, monkeypatch):
+    seen, tiny = [], BenchSettings(**vars_of(tiny, dtype=dtype))
 
     def watched(q, k, v, scale, watch):
-        seen.append((k.shape[-2], scale))
+        seen.append((k.total if isinstance(k, Pages) else k.shape[-2], scale))
         assert not v.isnan().any()
         return attend_grouped(q, k, v, scale, watch)
 

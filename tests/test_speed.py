@@ -4,7 +4,7 @@ from itertools import product
 from math import inf, isclose
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mla_viz.config import MLAGeometry
@@ -98,6 +98,7 @@ def test_the_limit_is_the_longer_of_reading_and_multiplying():
     assert machine.bound(400_000, 20_000) == machine.bound(1, 20_000) == BANDWIDTH
 
 
+@example((1, 2, 2, 2, 4), 2, "mla_expanded")  # a latent as large as the keys and values
 @given(DIMS, st.sampled_from([1, 2, 4]), st.sampled_from(["mla_expanded", "mha", "gqa", "mqa"]))
 def test_the_needed_balance_is_where_the_winner_changes(dims, elem_bytes, baseline):
     g = layer(dims)

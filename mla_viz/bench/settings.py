@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from mla_viz.attention.cache import FIRST_CAPACITY
+from mla_viz.attention.core import PAGE
 from mla_viz.config import AttentionGeometry, MLAGeometry, check_choice, check_int, told
 from mla_viz.cost import attention_params, cache_elems, geometry_beside
 from mla_viz.mechanisms.table import MECHANISMS
@@ -94,7 +94,7 @@ class BenchSettings:
     def _mechanism_bytes(self, mechanism: str, elem: int) -> int:
         """Its caches, and what it makes of the layer's weights or rebuilds."""
         g = self.geometry_of(mechanism)
-        held = self.batch * (sum(self.contexts) + FIRST_CAPACITY * len(self.contexts))
+        held = self.batch * (sum(self.contexts) + PAGE * len(self.contexts))
         size = held * cache_elems(mechanism, g) * elem
         if mechanism == "mla_reexpand":
             size += 2 * self.batch * max(self.contexts) * cache_elems("mla_expanded", g) * elem

@@ -50,9 +50,11 @@ class Layer:
         g = self.weights.geometry
         if isinstance(cache, LatentCache):
             k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
+            width = g.kv_lora_rank + g.qk_rope_head_dim
         else:
-            k, v = cache.k, cache.v
-        q = torch.randn(*self._lead, g.n_heads, 1, k.shape[-1]).to(self._dtype)
+            k, v = cache.keys, cache.v
+            width = g.head_dim if isinstance(g, GQAGeometry) else g.qk_head_dim
+        q = torch.randn(*self._lead, g.n_heads, 1, width).to(self._dtype)
         return lambda: attend_grouped(q, k, v, g.softmax_scale, Watch())
 
 
