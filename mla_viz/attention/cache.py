@@ -223,8 +223,8 @@ class HeadCache:
 class LatentCache:
     """One latent and one rotated key a token, side by side in a single row.
 
-    On a processor, rows in half precision lie column by column. The absorbed form attends to whole
-    rows as keys and to their first part as values.
+    The absorbed form attends to whole rows as keys and to their first part as values. For it, rows
+    in half precision lie column by column on a processor; not where none are `mixed` as they lie.
     """
 
     def __init__(
@@ -234,9 +234,11 @@ class LatentCache:
         qk_rope_head_dim: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        *,
+        mixed: bool = True,
     ) -> None:
         self._kv_lora_rank = kv_lora_rank
-        rows = Columns if _half_on_cpu(dtype, device) else Rows
+        rows = Columns if mixed and _half_on_cpu(dtype, device) else Rows
         self._rows = rows(lead, kv_lora_rank + qk_rope_head_dim, dtype, device)
 
     def append(

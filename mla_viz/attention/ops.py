@@ -38,6 +38,11 @@ class Watch:
         self._names, self._newest = names, newest
         self.seen: dict[str, Tensor] = {}
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked for."""
+        return not self._names
+
     def wants(self, name: str) -> bool:
         """Whether it was asked for."""
         return name in self._names

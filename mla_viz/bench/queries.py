@@ -51,10 +51,11 @@ def rebuilt(
     q: Float[Tensor, "n_heads queries qk"],
     rows: Float[Tensor, "total latent_and_rope"],
 ) -> Float[Tensor, "n_heads queries v"]:
-    """Every key and value made of the latents once, for all queries."""
+    """Every key and value made of the latents once, for all queries, head by head."""
     g = w.geometry
-    k, v = expand(w, *rows.split([g.kv_lora_rank, g.qk_rope_head_dim], -1))
-    return _attend(q, k, v, g.softmax_scale)
+    latents, scale = rows.split([g.kv_lora_rank, g.qk_rope_head_dim], -1), g.softmax_scale
+    heads = [slice(i, i + 1) for i in range(g.n_heads)]
+    return torch.cat([_attend(q[i], *expand(w, *latents, i), scale) for i in heads])
 
 
 def _attend(
