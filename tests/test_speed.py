@@ -1,5 +1,6 @@
 """The counted side of the Speed page: limits, crossings, training, a headline's ingredients."""
 
+import json
 from itertools import product
 from math import inf, isclose
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from mla_viz.cli import main
 from mla_viz.config import MLAGeometry
 from mla_viz.cost import cache_elems, core_flops, geometry_beside
 from mla_viz.findings.fits import SHARE, fits
@@ -35,6 +37,7 @@ from mla_viz.findings.speed import (
 )
 from mla_viz.published.accelerators import accelerators
 from mla_viz.published.catalog import published_models
+from tests.test_cli import refusal
 
 V3 = published_models()["DeepSeek-V3"].attention
 GLM = published_models()["GLM-4.7-Flash"].attention
@@ -266,3 +269,32 @@ def test_every_pair_of_mechanism_and_part_has_a_finite_gain():
     for mechanism, part in product(COUNTED, PARTS):
         found = gain(absorbed[part], step(mechanism, GLM, 64, part=part), rates())
         assert 0 < found < inf
+
+
+def test_the_command_prints_what_is_counted(capsys):
+    main(["speed", "DeepSeek-V3", "--context", "4096", "--query-tokens", "256", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    steps = {(each["mechanism"], each["part"]): each for each in found["steps"]}
+    rates = accelerator_rates("H800 SXM", "bfloat16")
+    absorbed, naive = (step(name, V3) for name in ("mla_absorbed", "mla_expanded"))
+    core = steps["mla_expanded", "core"]
+    assert (core["flops"], core["bytes"]) == (naive.flops, naive.bytes)
+    assert core["times_absorbed"] == gain(absorbed, naive, rates)
+    assert found["needed_balance"]["mla_expanded"] == 3.4
+    assert round(found["queries"]["endless_crossover"]) == 171
+    assert found["headline"][5]["ratio"] == ingredients()[5].ratio
+    main(["speed", "GLM-4.7-Flash"])
+    assert "absorbed wins against mla_expanded: above" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["Llama-3-8B"], "model: expected one of DeepSeek-V3"),
+        (["DeepSeek-V3", "--dtype", "float32"], "dtype: expected one whose dense products"),
+        (["DeepSeek-V3", "--query-tokens", "0"], "query_tokens: expected a whole number"),
+        (["DeepSeek-V3", "--ranks", "0"], "ranks: expected a whole number"),
+    ],
+)
+def test_what_the_command_refuses_is_one_line(arguments, says, capsys):
+    assert says in refusal(["speed", *arguments], capsys)

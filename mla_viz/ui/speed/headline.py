@@ -13,6 +13,7 @@ from mla_viz.mechanisms.table import OWN_WEIGHTS
 from mla_viz.published.catalog import V2_PAPER, V2_THROUGHPUT_RATIO
 from mla_viz.ui.chart import chart, is_dark
 from mla_viz.ui.speed.asked import SpeedAsked
+from mla_viz.ui.speed.words import bound_words
 from mla_viz.words import decimal_bytes_text, flops_text, mega_text, micros_text, number_text
 
 OVER = tuple(2**i for i in range(9, 21))
@@ -84,7 +85,7 @@ def _share_row(share: Share) -> dict[str, str]:
         "cache of a sequence": decimal_bytes_text(share.sequence_bytes),
         "sequences that fit": f"{found.sequences:,}" if found else "none",
         "step": micros_text(found.step_us) if found else "-",
-        "waits for": found.bound if found else "-",
+        "waits for": bound_words(found.bound) if found else "-",
         "tokens a second": f"{found.tokens_per_second:,.0f}" if found else "-",
         "times": number_text(share.ratio) if share.ratio is not None else "-",
     }
