@@ -492,6 +492,20 @@ def test_a_cuda_device_that_was_measured_is_not_missed(shipped):
 
 
 @pytest.mark.usefixtures("shipped")
+def test_query_tokens_are_chosen_by_what_they_are_for():
+    app = speed_page(speed_tab="One query or many")
+    assert any("For 1 query token **absorbing**" in text for text in said(app))
+    app.button(key="speed_spot_4096").click().run()
+    assert any("For 4,096 query tokens **rebuilding**" in text for text in said(app))
+
+
+def test_a_machine_that_was_not_quiet_is_warned_of(shipped):
+    assert not speed_page().warning
+    shipped(made_bench(load=3.0))
+    assert speed_page().warning[0].value.startswith("The machine was not quiet: 3.0 processes")
+
+
+@pytest.mark.usefixtures("shipped")
 def test_where_nothing_may_be_run_it_is_said(monkeypatch):
     monkeypatch.setenv("MLA_VIZ_BENCH", "off")
     app = speed_page()

@@ -162,8 +162,10 @@ def queries_section(asked: SpeedAsked) -> None:
         1,
         key="speed_query_tokens",
         bind=_URL,
-        help="; ".join(f"{words}: {n:,}" for n, words in SPOTS.items()),
     )
+    row = st.container(horizontal=True)
+    for n, words in SPOTS.items():
+        row.button(f"{words}: {n:,}", key=f"speed_spot_{n}", on_click=_set_queries, args=(n,))
     timed = max(asked.benches, key=lambda bench: len(bench.queries), default=None)
     points = timed.queries if timed and asked.rates else ()
     context = nearest(points, asked.context) if points else asked.context
@@ -198,11 +200,18 @@ def queries_section(asked: SpeedAsked) -> None:
     alt = f"Time against query tokens over {context:,} tokens of context on {rates.name}"
     chart(figure, "speed_queries", rows_of(here) or numbers, alt)
     st.caption(
-        f"On {rates.name}. Lines: counted limits, marks: measured. Every query is counted over the"
+        "The crossing is r·d / (2·r − d + r·d / t): a latent of r ="
+        f" {g.kv_lora_rank:,} values, d = {g.qk_nope_head_dim + g.v_head_dim:,} of a head's key"
+        f" without RoPE and value, t = {context:,} tokens of context. On {rates.name}. Lines:"
+        " counted limits, marks: measured. Every query is counted over the"
         " whole cache, and the projections that both share are left out. So engines decode absorbed"
         " and prefill rebuilt; drafts of a few tokens are still decoding. By the clock the two may"
         " cross elsewhere than by FLOPs: where one of them comes nearer to its limit."
     )
+
+
+def _set_queries(tokens: int) -> None:
+    st.session_state.speed_query_tokens = tokens
 
 
 def accelerator_section(asked: SpeedAsked) -> None:

@@ -1,6 +1,7 @@
 """Measuring here: what may be asked of the bench, its progress, its stop."""
 
 import json
+import os
 from dataclasses import fields
 
 import streamlit as st
@@ -8,7 +9,7 @@ import streamlit as st
 from mla_viz.bench.settings import TIMED
 from mla_viz.figures.speed import label_of
 from mla_viz.serving.benches import BenchAsked, BenchRun
-from mla_viz.ui.server import benches, may_bench
+from mla_viz.ui.server import benches, cores, may_bench
 from mla_viz.ui.speed.asked import SpeedAsked
 from mla_viz.words import count_text
 
@@ -48,6 +49,8 @@ def _form(asked: SpeedAsked) -> None:
         f"Times one layer of {asked.model} in {asked.dtype}, batch {asked.batch:,}, on this server,"
         " in a process of its own. Whatever else the server does meanwhile, other visitors'"
         " decoding too, is measured with it: the result says when the machine was busy."
+        f" Over the last minute {os.getloadavg()[0]:.1f} processes wanted one of its"
+        f" {count_text(cores(), 'core')}."
     )
     left, right = st.columns(2)
     contexts = left.multiselect(

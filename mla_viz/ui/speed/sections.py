@@ -124,10 +124,14 @@ def _told(bench: Bench, asked: SpeedAsked, at: int) -> None:
         " nothing: the other side was made as quick as it could be, and its share of its own limit"
         " says how far that went."
     )
+    if words := busy_words(bench):
+        st.warning(words, icon=":material/warning:")
+    if not bench.complete:
+        st.caption(":material/warning: This run was stopped: what is missing was not measured.")
 
 
 def _notes(bench: Bench) -> None:
-    """What the limits are made of, and what is missing or was disturbed."""
+    """What the limits are made of, and what is missing."""
     roof = bench.roofline
     st.caption(
         "Marks are measured: medians, with bars from the quickest to the slowest repetition. Dotted"
@@ -135,10 +139,6 @@ def _notes(bench: Bench) -> None:
         f" {number_text(roof.gb_s)} GB and {flops_text(roof.gflops * 1e9)} a second that this"
         " machine reached in the same run."
     )
-    if words := busy_words(bench):
-        st.caption(f":material/warning: {words}")
-    if not bench.complete:
-        st.caption(":material/warning: This run was stopped: what is missing was not measured.")
     if not any(word in bench.machine.lower() for bench in _shown() for word in ON_CUDA):
         st.caption(
             ":material/info: No CUDA device is among the machines measured: figures of one are"

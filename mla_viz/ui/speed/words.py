@@ -84,7 +84,7 @@ def crossing_words(endless: float | None, here: float | None, context: int) -> s
     )
     if endless is None:
         return f"{text}; over endless context it never does."
-    return f"{text}; over endless context from r·d / (2·r − d) = {number_text(endless)} on."
+    return f"{text}; over endless context from {number_text(endless)} on."
 
 
 def measured_crossing(points: list[QueryPoint]) -> str:
