@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from mla_viz.attention.core import PAGE
-from mla_viz.config import GQAGeometry, MLAGeometry, check_choice, check_int, told
-from mla_viz.cost import AttentionGeometry, attention_params, cache_elems
+from mla_viz.config import AttentionGeometry, MLAGeometry, check_choice, check_int, told
+from mla_viz.cost import attention_params, cache_elems, geometry_beside
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.published.catalog import judged
@@ -75,15 +75,8 @@ class BenchSettings:
         vars(self).update(plain)
 
     def geometry_of(self, mechanism: str) -> AttentionGeometry:
-        """The layer that a mechanism runs: MLA's own, or plain heads of the same number and width.
-
-        Worked: mha beside DeepSeek-V3 has 128 heads of 128, which keep 32,768 values a token.
-        """
-        g: MLAGeometry = vars(self)["layer"]
-        kv_heads = MECHANISMS[mechanism].kv_heads
-        if kv_heads is None:
-            return g
-        return GQAGeometry(g.d_model, g.n_heads, kv_heads(g.n_heads), g.v_head_dim)
+        """The layer that a mechanism runs."""
+        return geometry_beside(mechanism, vars(self)["layer"])
 
     @property
     def on_cuda(self) -> bool:
