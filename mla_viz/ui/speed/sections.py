@@ -16,7 +16,9 @@ from mla_viz.figures.table import table_html
 from mla_viz.findings.measured import Bench, Point
 from mla_viz.findings.speed import PARTS, Rates, accelerator_rates, gain, step
 from mla_viz.ui.chart import chart, is_dark
+from mla_viz.ui.server import may_bench
 from mla_viz.ui.speed.asked import SpeedAsked, all_benches, layer_name, nearest
+from mla_viz.ui.speed.here import DTYPES
 from mla_viz.ui.speed.words import (
     beside_limits,
     bound_words,
@@ -43,7 +45,7 @@ PAIRS = (
 PART_OF = {words: part for part, words in PARTS.items()}
 NOT_TIMED = "Not timed for this layer; what is counted of it is in “On an accelerator”."
 ON_CUDA = ("nvidia", "cuda", "instinct")  # what such a machine's name holds
-HOW_ON_CUDA = "python -m mla_viz bench --geometry deepseek-v3 --json"
+HOW_ON_CUDA = "python -m mla_viz bench --device cuda --mechanisms mla_absorbed --no-peers"
 
 
 def cards(asked: SpeedAsked) -> None:
@@ -160,7 +162,8 @@ def missing_words(asked: SpeedAsked) -> str:
         for bench in all_benches()[asked.source]
     ]
     has = f" It has {'; '.join(dict.fromkeys(names))}." if names else ""
-    return f"{text}{has} “Measure here” times it on this server."
+    here = " “Measure here” times it on this server."
+    return f"{text}{has}{here if asked.dtype in DTYPES and may_bench() else ''}"
 
 
 def time_chart(asked: SpeedAsked) -> None:
