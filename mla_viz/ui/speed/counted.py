@@ -1,7 +1,7 @@
 """What is counted: where absorbed wins, one query or many, and any accelerator's roofline."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import streamlit as st
 
@@ -254,7 +254,7 @@ def accelerator_section(asked: SpeedAsked) -> None:
     chart(
         roofline_figure(rates, marks, is_dark()),
         "speed_accelerator_roof",
-        rows,
+        [asdict(s) | {"limit_us": rates.limit_us(s.flops, s.bytes)} for s in steps.values()],
         f"Roofline of {rates.name}, counted: {told}",
     )
     st.caption(

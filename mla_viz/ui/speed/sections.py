@@ -39,8 +39,8 @@ from mla_viz.words import (
 CORE = PARTS["core"]
 PAIRS = (
     ("mha", "core", "plain MHA"),
-    ("mla_expanded", "core", "its own expanded cache"),
-    ("mla_expanded", "layer", "its own expanded cache"),
+    ("mla_expanded", "core", "naive, its expanded cache"),
+    ("mla_expanded", "layer", "naive, its expanded cache"),
 )
 PART_OF = {words: part for part, words in PARTS.items()}
 NOT_TIMED = "Not timed for this layer; what is counted of it is in “On an accelerator”."
@@ -253,7 +253,7 @@ def growth_section(asked: SpeedAsked) -> None:
         st.caption(NOT_TIMED)
         return
     words = st.segmented_control(
-        "Part grown",
+        "Part",
         list(PART_OF),
         default=CORE,
         required=True,
