@@ -23,6 +23,7 @@ from mla_viz.findings.speed import (
     Rates,
     accelerator_rates,
     gain,
+    measured_rates,
     needed_balance,
     step,
 )
@@ -167,9 +168,9 @@ def queries_section(asked: SpeedAsked) -> None:
     for n, words in SPOTS.items():
         row.button(f"{words}: {n:,}", key=f"speed_spot_{n}", on_click=_set_queries, args=(n,))
     timed = max(asked.benches, key=lambda bench: len(bench.queries), default=None)
-    points = timed.queries if timed and asked.rates else ()
+    points = timed.queries if timed else ()
     context = nearest(points, asked.context) if points else asked.context
-    rates = asked.rates if points else rates_of(asked, "speed_queries_on")
+    rates = measured_rates(timed) if points else rates_of(asked, "speed_queries_on")
     if rates is None:
         return
     g, here = asked.geometry, [p for p in points if p.context == context]
