@@ -123,7 +123,7 @@ def _told(bench: Bench, asked: SpeedAsked, at: int) -> None:
     st.caption(
         f"Measured: one layer of {asked.model} in {bench.dtype}, {at:,} tokens{sequences}{where},"
         f" on {bench.machine} with torch {bench.torch}. A ratio against a slow baseline is worth"
-        " nothing: the other side was made as quick as it could be, and its share of its own limit"
+        " nothing: the other side was tuned too, and its share of its own limit"
         " says how far that went."
     )
     if words := busy_words(bench):
