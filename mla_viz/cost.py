@@ -266,14 +266,6 @@ def _read_from(
 CORE = ("score", "context")  # lines of a ledger that only sequences' own rows stand in
 
 
-def core_operations(
-    mechanism: str, geometry: AttentionGeometry, seq_len: int, elem_bytes: int
-) -> list[Operation]:
-    """The lines of `operations` that score and mix what is cached, no projection."""
-    ops = operations(mechanism, geometry, seq_len, elem_bytes)
-    return [op for op in ops if op.name in CORE]
-
-
 def moved_bytes(ops: list[Operation], batch: int) -> int:
     """Bytes that a step of several sequences reads and writes: weights once, all else for each.
 

@@ -1,7 +1,7 @@
 """Benches made by hand, for the tests of what shows them."""
 
-from mla_viz.cost import core_operations, geometry_beside, moved_bytes, operations
 from mla_viz.findings.measured import Bench, Peer, Point, QueryPoint, Roofline
+from mla_viz.findings.speed import step
 from mla_viz.published.catalog import published_models
 
 V3 = published_models()["DeepSeek-V3"].attention
@@ -10,9 +10,8 @@ ROOF = Roofline(20.0, 300.0, 400.0, 2, busy=False)
 
 
 def made_point(mechanism="mla_absorbed", part="core", context=1024, share=0.8, g=V3, busy=False):
-    counted = core_operations if part == "core" else operations
-    ops = counted(mechanism, geometry_beside(mechanism, g), context, 2)
-    flops, moved = sum(op.flops for op in ops), moved_bytes(ops, 1)
+    counted = step(mechanism, g, context, part=part)
+    flops, moved = counted.flops, counted.bytes
     limit = ROOF.limit_us(flops, moved)
     us = limit / share
     rates = flops / us / 1e3, moved / us / 1e3

@@ -24,8 +24,9 @@ from mla_viz.bench.settings import TIMED, BenchSettings
 from mla_viz.bench.steps import NO_CORE, Layer, fill, random_layer, steps
 from mla_viz.bench.timing import Times, Turns
 from mla_viz.config import GQAGeometry, MLAGeometry
-from mla_viz.cost import core_operations, moved_bytes, operations, query_flops
+from mla_viz.cost import moved_bytes, operations, query_flops
 from mla_viz.findings.measured import Bench, Roofline
+from mla_viz.findings.speed import step
 
 CONFIG = {
     "hidden_size": 24,
@@ -65,10 +66,8 @@ def test_every_mechanism_is_timed_and_counted_at_every_context(tiny):
     both = [(m, part) for m in TIMED for part in ("core", "layer") if (m, part) not in NO_CORES]
     assert [(p.mechanism, p.part) for p in found.points] == both * 2
     for p in found.points:
-        counted = core_operations if p.part == "core" else operations
-        ops = counted(p.mechanism, tiny.geometry_of(p.mechanism), p.context, 4)
-        assert p.flops == 2 * sum(op.flops for op in ops)
-        assert p.bytes == moved_bytes(ops, 2)
+        counted = step(p.mechanism, G, p.context, 2, 4, p.part)
+        assert (p.flops, p.bytes) == (counted.flops, counted.bytes)
         assert p.quickest_us <= p.time_us <= p.slowest_us
         assert isclose(p.gflops * p.time_us * 1e3, p.flops)
         assert isclose(p.gb_s * p.time_us * 1e3, p.bytes)
@@ -83,10 +82,9 @@ NO_CORES = {(mechanism, "core") for mechanism in NO_CORE}
 
 
 def test_bytes_of_a_step_by_hand():
-    # A core line is each sequence's own; W_O of 4 heads of 8 by 24 is read once for both.
-    score, context = core_operations("mla_absorbed", G, 9, 4)
-    assert moved_bytes([score], 2) == 2 * 4 * (4 * 20 + 20 * 9 + 4 * 9)
-    assert moved_bytes([context], 2) == 2 * 4 * (4 * 9 + 9 * 16 + 4 * 16)
+    # Rows of 20, read once, and queries of 20 and results of 16 for 4 heads; W_O of 4 heads of 8
+    # by 24 is read once for both sequences.
+    assert step("mla_absorbed", G, 9, 2, 4).bytes == 2 * 4 * (9 * 20 + 4 * 20 + 4 * 16)
     output = operations("mla_absorbed", G, 9, 4)[-1]
     assert moved_bytes([output], 2) == 4 * (32 * 24 + 2 * (32 + 24))
     everything = operations("mla_reexpand", G, 9, 4)

@@ -17,7 +17,7 @@ from train.checksums import write_checksums
 
 LATENT = ("mla_expanded", "mla_absorbed")
 ALL = ("mha", "gqa", "mqa", "mla_expanded", "mla_reexpand", "mla_absorbed", "mla_merged")
-REAL = {"contexts": (256, 1024, 4096, 16384), "mechanisms": ALL}
+REAL = {"contexts": (256, 1024, 4096, 16384), "mechanisms": ALL, "repeats": 11}
 POWERS = tuple(128 << i for i in range(11))  # to 131,072 tokens
 ALONE = {"with_peers": False, "repeats": 9}
 

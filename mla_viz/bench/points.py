@@ -17,8 +17,9 @@ from mla_viz.bench.roofline import roofline, roofline_works
 from mla_viz.bench.settings import BenchSettings
 from mla_viz.bench.steps import steps
 from mla_viz.bench.timing import Key, Times, Turns, Work
-from mla_viz.cost import core_operations, moved_bytes, operations, query_flops, row_bytes
+from mla_viz.cost import query_flops, row_bytes
 from mla_viz.findings.measured import Bench, Peer, Point, QueryPoint, Roofline
+from mla_viz.findings.speed import step
 from mla_viz.model.device import parse_dtype, usable_bytes
 
 SLOW_REPEATS = 5  # of peers and of many queries, whose work takes up to some hundred times as long
@@ -97,10 +98,10 @@ class _Measuring:
         self, mechanism: str, part: str, context: int, times: Times, roof: Roofline, working: int
     ) -> Point:
         s = self._s
-        counted = operations if part == "layer" else core_operations
+        kind = "layer" if part == "layer" else "core"
         elem_bytes = parse_dtype(s.dtype).itemsize
-        ops = counted(mechanism, s.geometry_of(mechanism), context, elem_bytes)
-        flops, moved = s.batch * sum(op.flops for op in ops), moved_bytes(ops, s.batch)
+        counted = step(mechanism, self.found.layer, context, s.batch, elem_bytes, kind)
+        flops, moved = counted.flops, counted.bytes
         limit, us = roof.limit_us(flops, moved), times.median
         return Point(
             *(mechanism, part, context, s.batch, s.dtype, *times.spread),
