@@ -14,10 +14,10 @@ YARN = {
     "rope_type": "yarn",
     "rope_theta": THETA,
     "factor": 8.0,
-    "original_max_position_embeddings": 16,
+    "original_max_position_embeddings": 256,
     "mscale": 0.7,
     "mscale_all_dim": 1.2,
-    "beta_fast": 4,
+    "beta_fast": 8,
     "beta_slow": 1,
 }
 PLAIN = {"rope_type": "default", "rope_theta": THETA}

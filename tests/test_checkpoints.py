@@ -33,6 +33,7 @@ ROPES = {
     "yarn": YARN,
     "yarn-without-mscale": {k: x for k, x in YARN.items() if "mscale" not in k},
     "yarn-gain": {**YARN, "mscale": 1.3, "mscale_all_dim": 0.4, "truncate": False},
+    "yarn-named": {**YARN, "attention_factor": 1.2},
     "linear": {"rope_type": "linear", "rope_theta": 100.0, "factor": 4.0},
     "longrope": {
         "rope_type": "longrope",
@@ -42,6 +43,7 @@ ROPES = {
         "original_max_position_embeddings": 16,
     },
 }
+ROPES["longrope-named"] = {**ROPES["longrope"], "attention_factor": 1.2}
 PLACES = [(kind, "plain") for kind in FAMILIES] + [
     (kind, "yarn") for kind in FAMILIES if kind not in UNTURNED
 ]
@@ -236,7 +238,7 @@ def test_what_was_read_stays_when_the_file_changes(folder):
 
 
 @pytest.mark.parametrize(
-    ("kind", "longest"), [("deepseek_v32", 32), ("glm_moe_dsa", 32), ("mistral4", 16)]
+    ("kind", "longest"), [("deepseek_v32", 32), ("glm_moe_dsa", 32), ("mistral4", 256)]
 )
 def test_a_prompt_where_the_layer_is_no_longer_dense_is_refused(kind, longest):
     layer = mla_viz.load_attention(saved(kind)[1], 1)
