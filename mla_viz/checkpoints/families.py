@@ -24,7 +24,7 @@ class Family:
     neighbours, x_i with x_(i + width/2), one of both as rope_interleave says, or none at all.
     `attentions` are those of one layer; with `widened`, latents are multiplied by
     sqrt(d_model / rank) behind their norm; `dense_below` names the field with the number of tokens
-    up to which a sparse index leaves no token out.
+    up to which a sparse index leaves no token out, and `outputs` are those of the class's forward.
     """
 
     architecture: str
@@ -33,6 +33,7 @@ class Family:
     attentions: int = 1
     widened: bool = False
     dense_below: str | None = None
+    outputs: int = 2
 
 
 _V3 = Family("DeepseekV3")
@@ -42,7 +43,7 @@ FAMILIES = {
     "deepseek_v3": _V3,
     "kimi_k2": _V3,
     "deepseek_v32": _SPARSE,
-    "glm_moe_dsa": replace(_SPARSE, architecture="GlmMoeDsa"),
+    "glm_moe_dsa": replace(_SPARSE, architecture="GlmMoeDsa", outputs=3),
     "glm4_moe_lite": Family("Glm4MoeLite"),
     "minicpm3": Family("MiniCPM3", pairs=HALVES),
     "longcat_flash": Family(

@@ -7,6 +7,7 @@ before a tensor takes memory; what is not asked for is never read. Knows no fami
 import json
 from collections.abc import Iterator, KeysView
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import torch
@@ -77,6 +78,18 @@ class Folder:
         if dtype not in dtypes:
             raise ValueError(f"{name}: expected {', '.join(dtypes)}, got {dtype}")
         return dtype
+
+    def elements(self) -> int:
+        """Elements of all tensors.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        count = 0
+        for home in set(self._homes.values()):
+            with self._opened(home) as file:
+                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return count
 
     def read(self, name: str) -> Float[Tensor, "*shape"]:
         """A tensor in float32 that stays as it is when the file changes.

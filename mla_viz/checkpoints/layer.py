@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mla_viz.attention.implementation import implementation
-from mla_viz.attention.ops import Watch, turns
+from mla_viz.attention.ops import Attended, Watch, turns
 from mla_viz.attention.weights import MLAWeights, cast
 from mla_viz.checkpoints.families import (
     AS_NAMED,
@@ -19,6 +19,7 @@ from mla_viz.checkpoints.families import (
     INTERLEAVED,
     LATENT_EPS,
     NONE,
+    OTHERS,
     Family,
     find_family,
 )
@@ -87,33 +88,51 @@ class AttentionLayer:
         hidden = self._checked(hidden)
         seq = len(hidden)
         starts = [0, *range(check_int("prefill", prefill, 0, seq) or 1, seq)]
-        row = implementation(mechanism)
-        weights = row.prepare(self.weights)
-        cache = row.new_cache(weights, ())
+        steps = Steps(self, mechanism)
         out, scores, probs = [], [], []
         for start, stop in zip(starts, [*starts[1:], seq], strict=True):
-            first = 0 if row.whole_prefix else start
-            pos = torch.arange(first, stop, device=hidden.device)
-            rope = turns(pos, self.frequencies, hidden.dtype)
-            watch = Watch("scores", "probs")
-            attended = row.attend(weights, cache, hidden[first:stop], rope, watch)
+            first = 0 if steps.whole_prefix else start
+            attended = steps.feed(hidden[first:stop], Watch("scores", "probs"))
             out.append(attended.out[start - first :])
             for kept, rows in ((scores, "scores"), (probs, "probs")):
                 new = attended.seen[rows][:, start - first :]
                 kept.extend(new[:, i, : start + i + 1] for i in range(stop - start))
-        table = cache.table()
-        return Trace(torch.cat(out), tuple(scores), tuple(probs), table, cache.filled_bytes)
+        cache = steps.cache
+        return Trace(torch.cat(out), tuple(scores), tuple(probs), cache.table(), cache.filled_bytes)
 
     def _checked(self, hidden: Tensor) -> Float[Tensor, "seq d_model"]:
         d_model = self.geometry.d_model
         if hidden.ndim != 2 or not len(hidden) or hidden.shape[1] != d_model:
             raise ValueError(f"hidden: expected [seq, {d_model}], got {list(hidden.shape)}")
-        if self.most_tokens is not None and len(hidden) > self.most_tokens:
-            raise ValueError(
-                f"hidden: expected at most {self.most_tokens:,} tokens, up to which this layer's"
-                f" attention is dense and unscaled, got {len(hidden):,}"
-            )
         return hidden.to(self.weights.W_O)
+
+
+class Steps:
+    """A mechanism on a layer, with its cache, fed token by token."""
+
+    def __init__(self, layer: AttentionLayer, mechanism: str) -> None:
+        row = implementation(mechanism)
+        self._layer, self._attend, self.whole_prefix = layer, row.attend, row.whole_prefix
+        self._weights = row.prepare(layer.weights)
+        self.cache = row.new_cache(self._weights, ())
+        self.seq_len = 0
+
+    def feed(self, x: Float[Tensor, "new d_model"], watch: Watch) -> Attended:
+        """Attend with the tokens behind those fed before; all again where nothing is kept.
+
+        Raises:
+            ValueError: there are more than the layer's `most_tokens`.
+        """
+        first = 0 if self.whole_prefix else self.seq_len
+        self.seq_len, most = first + len(x), self._layer.most_tokens
+        if most is not None and self.seq_len > most:
+            raise ValueError(
+                f"hidden: expected at most {most:,} tokens, up to which {self._layer.name} is"
+                f" dense and unscaled, got {self.seq_len:,}"
+            )
+        pos = torch.arange(first, self.seq_len, device=x.device)
+        rope = turns(pos, self._layer.frequencies, x.dtype)
+        return self._attend(self._weights, self.cache, x, rope, watch)
 
 
 def load_attention(
@@ -132,33 +151,30 @@ def load_attention(
         >>> out = layer.decode(torch.randn(16, 7168), "mla_absorbed")
     """
     dtype, device = parse_dtype(dtype), pick_device(device)
-    fields, family = _described(Path(folder))
+    fields, family = described(Path(folder))
+    geometry, rope, pairs = read_shape(fields, family)
     last = fields.n_layers * family.attentions - 1
     layer = check_int("layer", layer, 0, last)
     files = Folder(folder)
-    pairs = _pairs(fields, family)
-    width = fields.whole("qk_rope_head_dim", low=0)
-    rope = no_rope(width) if pairs == NONE else read_rope(fields, width, family.theta)
-    geometry = _geometry(fields, rope)
     prefix = attention_prefix(files, family, layer)
     weights = lay_out(
         Stored(files, prefix, fields, family).read(geometry), geometry, pairs, rope.gain
     )
     if family.widened:
         weights = _widened(weights, fields)
-    limits = [rope.most_tokens, fields.whole(family.dense_below) if family.dense_below else None]
     return AttentionLayer(
         name=f"{fields.get('model_type')} layer {layer}",
         weights=cast(weights, dtype, device),
         frequencies=rope.frequencies.to(device),
-        most_tokens=min((limit for limit in limits if limit is not None), default=None),
+        most_tokens=rope.most_tokens,
     )
 
 
-def _described(folder: Path) -> tuple[Fields, Family]:
+def described(folder: Path) -> tuple[Fields, Family]:
     """The fields of the language model in the folder, and its family."""
-    record = decoder_fields(open_config(folder / "config.json"))
-    kind = record.get("model_type")
+    whole = open_config(folder / "config.json")
+    record, outer = decoder_fields(whole), whole.get("model_type")
+    kind = outer if outer in OTHERS else record.get("model_type")
     family = find_family(kind, record.get("architectures"))
     named = {name: value for name, value in record.items() if value is not None}
     fields = Fields({**DEFAULTS.get(kind, {}), **named})
@@ -169,6 +185,20 @@ def _described(folder: Path) -> tuple[Fields, Family]:
             told(fields.get("attention_bias")),
         )
     return fields, family
+
+
+def read_shape(fields: Fields, family: Family) -> tuple[MLAGeometry, Rope, str]:
+    """The shape of a layer, how it turns, and which elements together; without its tensors.
+
+    Raises:
+        ValueError: a field is missing or impossible.
+    """
+    pairs, width = _pairs(fields, family), fields.whole("qk_rope_head_dim", low=0)
+    rope = no_rope(width) if pairs == NONE else read_rope(fields, width, family.theta)
+    if family.dense_below:
+        limits = {fields.whole(family.dense_below), rope.most_tokens} - {None}
+        rope = replace(rope, most_tokens=min(limits))
+    return _geometry(fields, rope), rope, pairs
 
 
 def _pairs(fields: Fields, family: Family) -> str:
