@@ -95,6 +95,15 @@ def test_a_run_of_a_folder_is_a_run_like_others(tmp_path):
     np.testing.assert_allclose(inside.left.out, inside.right.out, atol=1e-4)
 
 
+def test_no_text_is_longer_than_a_sparse_index_leaves_whole(tmp_path):
+    model = tiny_model("deepseek_v32", index_topk=8)
+    model.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    run = mla_viz.decode("abcde", source=str(tmp_path), max_new_tokens=NEW, temperature=0.0)
+    assert len(run.tokens) == 8
+    assert run.notes == ("6 new tokens asked, 3 fit the context of 8.",)
+
+
 def test_a_cache_in_eight_bits(tmp_path):
     saved(tmp_path)
     run = mla_viz.decode(PROMPT, source=str(tmp_path), cache_dtype="int8", max_new_tokens=2)

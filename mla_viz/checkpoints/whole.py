@@ -168,7 +168,6 @@ class FolderDecoder:
     def _begin(self) -> None:
         """Forget the states of layers without latent attention; caches are the mechanisms' own."""
         self._others = _transformers().DynamicCache(config=self._model.config)
-        self._seq_len = 0
 
     @torch.inference_mode()
     def feed(
@@ -177,17 +176,14 @@ class FolderDecoder:
         """Run tokens through the model behind those fed before, as `Decoder.feed`."""
         if self.whole_prefix:
             self._begin()
-        pos = torch.arange(self._seq_len, self._seq_len + len(tokens), device=tokens.device)
         for ours, module in zip(self._ours, self._modules, strict=True):
             ours.watch = Watch(*watched, newest=newest)
             module.forward = ours
         logits = self._model(
             tokens[None],
-            position_ids=pos[None],
             past_key_values=self._others,
             logits_to_keep=1 if newest else 0,
         ).logits[0]
-        self._seq_len += len(tokens)
         return Forward(
             logits=logits,
             inputs=[ours.x[-1:] if newest else ours.x for ours in self._ours],
