@@ -14,6 +14,7 @@ from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.findings.claims import judge
 from mla_viz.findings.family import load_family
+from mla_viz.findings.measured import shipped_benches
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
 from mla_viz.model.sources import TRAINED, Shape, find_source
@@ -83,7 +84,8 @@ def trained_weights(heads, latent):
 
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors)
-    readers = (*sources, load_family, load_quantised, judge._prose, published_models, accelerators)
+    readers = (*sources, load_family, load_quantised, judge._prose, published_models)
+    readers = (*readers, accelerators, shipped_benches)
     for kept in readers:
         kept.cache_clear()
 

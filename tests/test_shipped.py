@@ -8,6 +8,7 @@ from mla_viz import shipped
 from mla_viz.cli import main
 from mla_viz.findings.claims import judge
 from mla_viz.findings.family import FAMILY_FILE, load_family
+from mla_viz.findings.measured import SPEED_FILE, shipped_benches
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
 from mla_viz.model.sources import MEMBERS, find_source, source_names
@@ -27,6 +28,7 @@ LOADERS = {
     FAMILY_FILE: load_family.__wrapped__,
     GRID_FILE: load_grid.__wrapped__,
     QUANTISED_FILE: load_quantised.__wrapped__,
+    SPEED_FILE: shipped_benches.__wrapped__,
     "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),

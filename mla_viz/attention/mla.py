@@ -10,14 +10,17 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
-from mla_viz.attention.ops import per_head, rms_norm, rotate
+from mla_viz.attention.ops import per_head, rms_norm, rotate, times
 from mla_viz.attention.weights import MLAWeights
 
+EVERY = slice(None)
 
-def new_latent_cache(w: MLAWeights, batch: Sequence[int]) -> LatentCache:
-    """An empty cache for weights of this geometry, dtype and device."""
+
+def new_latent_cache(w: MLAWeights, batch: Sequence[int], *, mixed: bool = True) -> LatentCache:
+    """An empty cache for weights of this geometry, dtype and device; `mixed` as they lie or not."""
     g = w.geometry
-    return LatentCache(batch, g.kv_lora_rank, g.qk_rope_head_dim, w.W_O.dtype, w.W_O.device)
+    widths = g.kv_lora_rank, g.qk_rope_head_dim
+    return LatentCache(batch, *widths, w.W_O.dtype, w.W_O.device, mixed=mixed)
 
 
 def query_input(
@@ -25,7 +28,7 @@ def query_input(
 ) -> Float[Tensor, "*batch 1 seq q_in"]:
     """c_Q = norm(x W_DQ), or x itself where queries are not compressed; with an axis for heads."""
     if w.W_DQ is not None:
-        x = rms_norm(x @ w.W_DQ, w.q_norm, w.geometry.norm_eps)
+        x = rms_norm(times(x, w.W_DQ), w.q_norm, w.geometry.norm_eps)
     return x.unsqueeze(-3)
 
 
@@ -33,7 +36,7 @@ def latent(
     w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Complex[Tensor, "seq half"]
 ) -> tuple[Float[Tensor, "*batch seq kv_lora_rank"], Float[Tensor, "*batch seq qk_rope"]]:
     """c_KV = norm(x W_DKV) and k_R = RoPE(x W_KR): all that a latent cache keeps of a token."""
-    c_kv = rms_norm(x @ w.W_DKV, w.kv_norm, w.geometry.norm_eps)
+    c_kv = rms_norm(times(x, w.W_DKV), w.kv_norm, w.geometry.norm_eps)
     return c_kv, rotate(x @ w.W_KR, rope)
 
 
@@ -49,9 +52,10 @@ def expand(
     w: MLAWeights,
     c_kv: Float[Tensor, "*batch seq kv_lora_rank"],
     k_rope: Float[Tensor, "*batch seq qk_rope"],
-) -> tuple[Float[Tensor, "*batch n_heads seq qk"], Float[Tensor, "*batch n_heads seq v"]]:
-    """k_i = [c_KV W_UK,i | k_R] and v_i = c_KV W_UV,i, every head's own."""
+    heads: slice = EVERY,
+) -> tuple[Float[Tensor, "*batch some_heads seq qk"], Float[Tensor, "*batch some_heads seq v"]]:
+    """k_i = [c_KV W_UK,i | k_R] and v_i = c_KV W_UV,i, every head's own, of some heads."""
     c_kv = c_kv.unsqueeze(-3)
-    k_nope = c_kv @ w.W_UK
+    k_nope = per_head(c_kv, w.W_UK[heads])
     k_rope = k_rope.unsqueeze(-3).expand(*k_nope.shape[:-1], -1)
-    return torch.cat([k_nope, k_rope], -1), c_kv @ w.W_UV
+    return torch.cat([k_nope, k_rope], -1), per_head(c_kv, w.W_UV[heads])
