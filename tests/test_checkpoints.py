@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 import mla_viz
 from mla_viz.checkpoints.families import FAMILIES as READ
 from mla_viz.checkpoints.families import OTHERS
+from mla_viz.checkpoints.rope import read_rope
 from mla_viz.mechanisms.table import MLA_MECHANISMS
+from mla_viz.published.fields import Fields
 from tests.checkpoints import (
     FAMILIES,
     PLAIN,
@@ -112,6 +114,28 @@ def test_halves_where_the_file_says_so(kind):
 @pytest.mark.parametrize("kind", ["deepseek_v2", "deepseek_v3", "minicpm3"])
 def test_queries_that_are_not_compressed(kind):
     check(*saved(kind, q_lora_rank=None))
+
+
+def test_a_width_of_values_that_the_file_leaves_to_the_class(tmp_path):
+    model = tiny_model("minicpm3", v_head_dim=8)
+    model.save_pretrained(tmp_path)
+    change_config(tmp_path, v_head_dim=None)
+    check(model, tmp_path)
+
+
+@pytest.mark.parametrize("scaled", ["mla_scale_q_lora", "mla_scale_kv_lora"])
+def test_latents_are_not_widened_where_the_file_says_so(tmp_path, scaled):
+    tiny_model("longcat_flash").save_pretrained(tmp_path)
+    widened = mla_viz.load_attention(tmp_path, 1).weights
+    change_config(tmp_path, **{scaled: False})
+    plain = mla_viz.load_attention(tmp_path, 1).weights
+    g, name = plain.geometry, "q_norm" if "q_lora" in scaled else "kv_norm"
+    rank = g.q_lora_rank if name == "q_norm" else g.kv_lora_rank
+    torch.testing.assert_close(
+        getattr(widened, name), getattr(plain, name) * (g.d_model / rank) ** 0.5
+    )
+    other = "kv_norm" if name == "q_norm" else "q_norm"
+    assert torch.equal(getattr(widened, other), getattr(plain, other))
 
 
 @pytest.mark.parametrize("rope", ["plain", "yarn", "linear"])
@@ -391,6 +415,62 @@ def test_any_bit_of_a_head_flipped_is_refused_or_harmless(place, bit):
         mla_viz.load_attention(folder, 1)
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+ODD = [
+    -1,
+    0,
+    1,
+    3.5,
+    1e300,
+    -1e-300,
+    float("nan"),
+    float("inf"),
+    10**400,
+    True,
+    "8",
+    "",
+    [],
+    [8],
+    {},
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.data(), value=st.sampled_from(ODD), kind=st.sampled_from(["deepseek_v3", "minicpm3"])
+)
+def test_any_odd_value_of_a_field_is_refused_in_one_line_or_harmless(data, value, kind):
+    source = saved(kind, data.draw(st.sampled_from(["yarn", "longrope"])))[1]
+    record = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    place = data.draw(st.sampled_from([record, record["rope_parameters"]]))
+    place[data.draw(st.sampled_from(sorted(place)))] = value
+    folder = Path(mkdtemp())
+    (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "model.safetensors").symlink_to(source / "model.safetensors")
+    try:
+        layer = mla_viz.load_attention(folder, 1)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return
+    assert layer.decode(torch.ones(2, 32), "mla_absorbed").shape == (2, 32)
+
+
+def test_the_scales_of_published_models():
+    for factor, weight, width, expected in ((40, 1.0, 192, 0.1352338), (40, 0.707, 192, 0.1147214)):
+        yarn = {
+            "type": "yarn",
+            "factor": factor,
+            "mscale": weight,
+            "mscale_all_dim": weight,
+            "original_max_position_embeddings": 4096,
+            "beta_fast": 32,
+            "beta_slow": 1,
+        }
+        fields = Fields({"rope_scaling": yarn, "max_position_embeddings": 163840})
+        rope = read_rope(fields, 64, 10000.0)
+        assert round(rope.scale * width**-0.5, 7) == expected
+        assert (rope.gain, len(rope.frequencies)) == (1.0, 32)
 
 
 def test_a_layer_that_would_not_fit_is_refused_before_it_is_read(folder, monkeypatch):

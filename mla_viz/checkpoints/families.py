@@ -22,6 +22,7 @@ class Family:
 
     `architecture` begins the names of its classes; `pairs` says which elements RoPE turns together:
     neighbours, x_i with x_(i + width/2), one of both as rope_interleave says, or none at all.
+    Without a v_head_dim in the file, values are d_model / n_heads wide where `v_of_heads` is.
     `attentions` are those of one layer; with `widened`, latents are multiplied by
     sqrt(d_model / rank) behind their norm; `dense_below` names the field with the number of tokens
     up to which a sparse index leaves no token out, and `outputs` are those of the class's forward.
@@ -34,6 +35,7 @@ class Family:
     widened: bool = False
     dense_below: str | None = None
     outputs: int = 2
+    v_of_heads: bool = False
 
 
 _V3 = Family("DeepseekV3")
@@ -45,7 +47,7 @@ FAMILIES = {
     "deepseek_v32": _SPARSE,
     "glm_moe_dsa": replace(_SPARSE, architecture="GlmMoeDsa", outputs=3),
     "glm4_moe_lite": Family("Glm4MoeLite"),
-    "minicpm3": Family("MiniCPM3", pairs=HALVES),
+    "minicpm3": Family("MiniCPM3", pairs=HALVES, v_of_heads=True),
     "longcat_flash": Family(
         "LongcatFlash", pairs=INTERLEAVED, theta=1e7, attentions=2, widened=True
     ),

@@ -111,7 +111,7 @@ def _read_index(file: Path) -> dict[str, str]:
         if file.stat().st_size > INDEX_BYTES:
             raise ValueError("too long")
         homes = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
-        shards = {Path(home).name == home for home in homes.values()}
+        shards = {Path(home).name == home for home in set(homes.values())}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         homes, shards = None, {False}
     if shards != {True}:

@@ -174,16 +174,12 @@ def described(folder: Path) -> tuple[Fields, Family]:
     """The fields of the language model in the folder, and its family."""
     whole = open_config(folder / "config.json")
     record, outer = decoder_fields(whole), whole.get("model_type")
-    kind = outer if outer in OTHERS else record.get("model_type")
+    kind = outer if str(outer) in OTHERS else record.get("model_type")
     family = find_family(kind, record.get("architectures"))
     named = {name: value for name, value in record.items() if value is not None}
     fields = Fields({**DEFAULTS.get(kind, {}), **named})
-    if fields.get("attention_bias"):
-        refuse(
-            " attention_bias",
-            "false: no mechanism here adds one",
-            told(fields.get("attention_bias")),
-        )
+    if bias := fields.get("attention_bias"):
+        refuse(" attention_bias", "false: no mechanism here adds one", told(bias))
     return fields, family
 
 
@@ -198,7 +194,7 @@ def read_shape(fields: Fields, family: Family) -> tuple[MLAGeometry, Rope, str]:
     if family.dense_below:
         limits = {fields.whole(family.dense_below), rope.most_tokens} - {None}
         rope = replace(rope, most_tokens=min(limits))
-    return _geometry(fields, rope), rope, pairs
+    return _geometry(fields, family, rope), rope, pairs
 
 
 def _pairs(fields: Fields, family: Family) -> str:
@@ -211,11 +207,9 @@ def _pairs(fields: Fields, family: Family) -> str:
     return INTERLEAVED if interleaved else HALVES
 
 
-def _geometry(fields: Fields, rope: Rope) -> MLAGeometry:
+def _geometry(fields: Fields, family: Family, rope: Rope) -> MLAGeometry:
     ranked = fields.get("q_lora_rank") is not None
-    share = (
-        max(1, fields.d_model // fields.n_heads) if fields.get("model_type") == "minicpm3" else None
-    )
+    share = max(1, fields.d_model // fields.n_heads) if family.v_of_heads else None
     plain = MLAGeometry(
         d_model=fields.d_model,
         n_heads=fields.n_heads,
