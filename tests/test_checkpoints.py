@@ -1,7 +1,7 @@
 """One layer of a checkpoint against the attention of transformers' own model of that family."""
 
 import json
-import warnings
+import re
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -516,6 +516,10 @@ def test_what_a_layer_cannot_decode_is_refused(hidden, mechanism, prefill, messa
 
 def test_every_family_that_is_read_is_held_against_transformers():
     assert set(READ) - set(FAMILIES) == {"kimi_k2"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        mla_viz.load_attention(saved("deepseek_v3")[1], 0)
+
+
+def test_the_document_names_what_is_read_and_what_is_not():
+    text = (Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| ([a-z0-9_]+) \|", text, re.MULTILINE)[1:] == list(READ)
+    refused = text.split("Refused by name")[1].split("`attention_bias`")[0]
+    assert all(kind in refused for kind in OTHERS)

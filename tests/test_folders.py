@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import mla_viz
@@ -95,6 +95,14 @@ def test_a_run_of_a_folder_is_a_run_like_others(tmp_path):
     np.testing.assert_allclose(inside.left.out, inside.right.out, atol=1e-4)
 
 
+def test_a_label_that_transformers_does_not_know(tmp_path):
+    model = saved(tmp_path)
+    change_config(tmp_path, model_type="kimi_k2")
+    run = mla_viz.decode(PROMPT, source=str(tmp_path), temperature=0.0, max_new_tokens=NEW)
+    ids = [token.id for token in run.tokens]
+    assert ids == greedy(model, ids[: run.prompt_len], len(ids) - run.prompt_len)[1]
+
+
 def test_no_text_is_longer_than_a_sparse_index_leaves_whole(tmp_path):
     model = tiny_model("deepseek_v32", index_topk=8)
     model.save_pretrained(tmp_path)
@@ -122,6 +130,16 @@ def test_the_command_line_decodes_a_folder_and_compares(tmp_path, capsys):
 
 def without_transformers(_, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
+
+
+def nested(folder, _):
+    """A language model within another, as Kimi-K2.5's is."""
+    file = folder / "model.safetensors"
+    tensors = {f"language_model.{name}": x for name, x in load_file(file).items()}
+    save_file(tensors, file)
+    record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    whole = {"model_type": "kimi_k25", "text_config": record}
+    (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
 
 
 REFUSED = {
@@ -154,6 +172,11 @@ REFUSED = {
         lambda folder, _: save_file({"x": torch.ones(1)}, folder / "model.safetensors"),
         {},
         "expected a layer with kv_a_proj_with_mqa",
+    ),
+    "nested": (
+        nested,
+        {},
+        "expected all weights of DeepseekV3ForCausalLM, found no lm_head.weight",
     ),
     "long prompt": (None, {"prompt": "a" * 64}, "prompt: expected at most 63 tokens"),
     "layers of transformers": (

@@ -10,6 +10,7 @@ Source: transformers 5.23, modeling_<model_type>.py.
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from mla_viz.config import told
 from mla_viz.published.fields import refuse
 
 INTERLEAVED, HALVES, AS_NAMED, NONE = "interleaved", "halves", "as named", "none"
@@ -78,12 +79,13 @@ def find_family(kind: object, architectures: object) -> Family:
         _refuse_kind(kind)
     family = FAMILIES[kind]
     named = architectures if isinstance(architectures, list) else []
-    for other in {row.architecture for row in FAMILIES.values()} - {family.architecture}:
-        if any(str(name).startswith(f"{other}For") for name in named):
-            refuse(" architectures", f"{family.architecture}... for {kind}", repr(named[0]))
+    others = {row.architecture for row in FAMILIES.values()} - {family.architecture}
+    for name in named:
+        if str(name).partition("For")[0] in others:
+            refuse(" architectures", f"{family.architecture}... for {kind}", told(name))
     return family
 
 
 def _refuse_kind(kind: object) -> NoReturn:
-    why = f" ({OTHERS[kind]})" if kind in OTHERS else ""
-    refuse(" model_type", f"one of {', '.join(FAMILIES)}", f"{kind!r}{why}")
+    why = f" ({OTHERS[kind]})" if str(kind) in OTHERS else ""
+    refuse(" model_type", f"one of {', '.join(FAMILIES)}", f"{told(kind)}{why}")

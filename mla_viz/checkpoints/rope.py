@@ -112,7 +112,7 @@ def _gain(given: Numbers, factor: float) -> float:
 def _ramp(given: Numbers, width: int, theta: float, original: int) -> Float64[Tensor, " half"]:
     """From 0 for the pairs that turn often in `original` tokens to 1 for those that hardly do."""
 
-    def pair(rotations: float) -> float:
+    def pair(rotations: float | int) -> float:
         return width * log(original / (rotations * 2 * pi)) / (2 * log(theta))
 
     low, high = pair(given("beta_fast", 32) or 32), pair(given("beta_slow", 1) or 1)

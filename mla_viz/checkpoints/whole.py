@@ -23,7 +23,7 @@ from mla_viz.attention.weights import MLAWeights
 from mla_viz.checkpoints.folder import Folder
 from mla_viz.checkpoints.layer import AttentionLayer, Steps, described, load_attention, read_shape
 from mla_viz.checkpoints.weights import DOWN_KV, attention_prefix
-from mla_viz.config import ModelGeometry
+from mla_viz.config import ModelGeometry, told
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MLA_MECHANISMS
 from mla_viz.model.decoder import Forward
@@ -272,7 +272,7 @@ def _loaded(folder: Path, dtype: torch.dtype, device: str) -> Loaded:
         refuse(
             " architectures",
             f"a class of transformers that begins {family.architecture}",
-            f"{name!r}",
+            told(name),
         )
     needed = dtype.itemsize * Folder(folder).elements()
     if needed > (free := usable_bytes("cpu")):
@@ -281,9 +281,14 @@ def _loaded(folder: Path, dtype: torch.dtype, device: str) -> Loaded:
             f" {needed:,}"
         )
     try:
-        model = kind.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
+        model, read = kind.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{folder}: expected what transformers reads, got {why[:200]}") from None
+    if missing := sorted(read["missing_keys"]):
+        raise ValueError(f"{folder}: expected all weights of {name}, found no {missing[0]}")
+    model = model.to(device).eval()
     layers = tuple(load_attention(folder, i, dtype, device) for i in _places(folder))
     return Loaded(model, layers, family.outputs)
