@@ -80,7 +80,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(tmp_path, kind, rope
 
 
 def test_a_run_of_a_folder_is_a_run_like_others(tmp_path):
-    model = saved(tmp_path)
+    model = saved(tmp_path, rope=YARN)
     run = mla_viz.decode(PROMPT, source=str(tmp_path), temperature=0.0, max_new_tokens=NEW)
     ids = [token.id for token in run.tokens]
     assert ids == greedy(model, ids[: run.prompt_len], len(ids) - run.prompt_len)[1]
@@ -91,6 +91,8 @@ def test_a_run_of_a_folder_is_a_run_like_others(tmp_path):
     run.save(tmp_path / "run.safetensors")
     assert mla_viz.load_run(tmp_path / "run.safetensors") == run
     run.save_html(tmp_path / "run.html")
+    assert run.left.geometry.softmax_scale != 16**-0.5
+    assert f" · {run.left.geometry.softmax_scale:.4g}" in run.left.operations(3)[4].formula
     inside = run.inside(step=3, layer=1, head=2)
     np.testing.assert_allclose(inside.left.out, inside.right.out, atol=1e-4)
 
