@@ -127,8 +127,8 @@ def test_a_step_is_one_token_over_a_full_cache_and_can_be_repeated(tiny, mechani
         return attend_grouped(q, k, v, scale, watch)
 
     layer = layer_of(tiny, mechanism)
-    file = layer._row.attend.__module__
-    monkeypatch.setattr(f"{file}.attend_grouped", watched)
+    for file in (layer._row.attend.__module__, "mla_viz.attention.mla"):
+        monkeypatch.setattr(f"{file}.attend_grouped", watched, raising=False)
     step = layer.over(9)["layer"]
     first, second = step(), step()
     assert first.shape == (2, 1, 24)
@@ -150,6 +150,27 @@ def test_a_core_scores_every_token_of_the_context(tiny, mechanism, dtype, monkey
     monkeypatch.setattr("mla_viz.bench.steps.attend_grouped", watched)
     assert layer_of(tiny, mechanism).over(9)["core"]().shape[:3] == (2, 4, 1)
     assert seen == [(9, tiny.geometry_of(mechanism).softmax_scale)]
+
+
+def test_where_a_kernel_serves_the_core_torch_is_timed_beside_it(tiny, monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.steps.served", lambda *_: True)
+    timed = {"contexts": (9,), "mechanisms": ("mha", "mla_absorbed"), "with_peers": False}
+    asked = BenchSettings(**vars_of(tiny, **timed))
+    plain_core, plain_layer, core, by_torch, layer = bench(asked).points
+    assert [p.part for p in (plain_core, plain_layer)] == ["core", "layer"]
+    assert [p.part for p in (core, by_torch, layer)] == ["core", "core_torch", "layer"]
+    assert (core.flops, core.bytes) == (by_torch.flops, by_torch.bytes)
+    made = layer_of(asked, "mla_absorbed").over(9)
+    torch.testing.assert_close(made["core"](), made["core_torch"]())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_everything_runs_on_a_cuda_device(tiny, dtype):
+    found = bench(BenchSettings(**vars_of(tiny, device="cuda", dtype=dtype, query_tokens=(3,))))
+    assert found.machine == torch.cuda.get_device_name()
+    assert (len(found.points), len(found.queries)) == (2 * (2 * len(TIMED) - len(NO_CORE)), 4)
+    assert all(p.working_bytes > 0 for p in found.points)
 
 
 def test_every_context_and_mechanism_of_a_layer_shares_its_weights(tiny, monkeypatch):
@@ -250,6 +271,13 @@ def test_work_takes_turns_after_warming_up(monkeypatch):
     assert rounds == [(i, 5) for i in range(6)]
 
 
+def test_a_sample_begins_and_ends_when_all_is_done(monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.timing.SAMPLE_US", 0)
+    calls = []
+    Turns({"a": lambda: calls.append("a")}, lambda *_: None, lambda: calls.append("done")).run(3)
+    assert calls == ["done", "a", "done"] * 5
+
+
 def test_short_work_is_called_until_it_can_be_timed():
     calls = Counter()
     works = {"quick": lambda: calls.update("q"), "slow": lambda: calls.update("s") or sleep(0.01)}
@@ -315,6 +343,7 @@ def test_a_load_before_it_began_is_told(tiny, monkeypatch):
             "query_tokens: expected 16 of them at most, got 17",
         ),
         ({"repeats": 2}, "repeats: expected a whole number from 3 to 1000, got 2"),
+        ({"device": "tpu"}, "device: expected one of auto, cpu"),
         ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
     ],
 )
@@ -408,7 +437,10 @@ def test_the_command_prints_one_object_or_a_line_a_point(config, capsys):
     assert not any("einsum" in line for line in lines)
 
 
-@pytest.mark.parametrize("asked", [["--contexts", "0"], ["--geometry", "x"], ["--contexts", "a"]])
+@pytest.mark.parametrize(
+    "asked",
+    [["--contexts", "0"], ["--geometry", "x"], ["--contexts", "a"], ["--device", "cuda:64"]],
+)
 def test_bad_options_exit_with_2(asked, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["bench", *asked])

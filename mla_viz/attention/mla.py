@@ -1,19 +1,23 @@
-"""The projections that all MLA mechanisms share: queries, the latent, and its expansion.
+"""What MLA mechanisms share: the projections, and attention over latents as they are cached.
 
 Equations 37-47 of the DeepSeek-V2 paper; and the empty cache of the mechanisms that keep latents.
 """
 
 from collections.abc import Sequence
+from functools import cache as once
+from importlib.util import find_spec
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
-from mla_viz.attention.ops import per_head, rms_norm, rotate, times
+from mla_viz.attention.core import LARGE
+from mla_viz.attention.ops import Watch, attend_grouped, per_head, rms_norm, rotate, times
 from mla_viz.attention.weights import MLAWeights
 
 EVERY = slice(None)
+WIDEST = 512  # latent dim of which a device's registers hold the sums of 64 heads
 
 
 def new_latent_cache(w: MLAWeights, batch: Sequence[int], *, mixed: bool = True) -> LatentCache:
@@ -59,3 +63,45 @@ def expand(
     k_nope = per_head(c_kv, w.W_UK[heads])
     k_rope = k_rope.unsqueeze(-3).expand(*k_nope.shape[:-1], -1)
     return torch.cat([k_nope, k_rope], -1), per_head(c_kv, w.W_UV[heads])
+
+
+def attend_latents(
+    q: Float[Tensor, "*batch n_heads seq both"],
+    rows: Float[Tensor, "*batch total both"],
+    kv_lora_rank: int,
+    scale: float,
+    watch: Watch,
+) -> Float[Tensor, "*batch n_heads seq kv_lora_rank"]:
+    """Every head's queries [q_latent | q_rope] over rows [c_kv | k_rope], whose c_kv they mix.
+
+    The kernel takes one query over what it serves, unless scores or probs are watched: it has none.
+    """
+    k = rows.unsqueeze(-3)
+    v = k[..., :kv_lora_rank]
+    if q.shape[-2] > 1 or watch.wants("scores", "probs") or not served(rows, kv_lora_rank):
+        return attend_grouped(q, k, v, scale, watch)
+    from mla_viz.attention.absorbed_triton import decode
+
+    watch(k=k, v=v)
+    flat = (x.reshape(-1, *x.shape[-2:]) for x in (q.squeeze(-2), rows))
+    return decode(*flat, kv_lora_rank, scale)[0].reshape(*q.shape[:-1], -1)
+
+
+def served(rows: Float[Tensor, "*batch total both"], kv_lora_rank: int) -> bool:
+    """Whether the kernel is to attend to these rows: long ones, in half precision, on CUDA."""
+    if not rows.is_cuda or rows.element_size() != 2 or kv_lora_rank > WIDEST:
+        return False
+    return rows.numel() >= LARGE and _triton_runs()
+
+
+@once
+def _triton_runs() -> bool:
+    """Whether Triton is installed and finds a driver; a machine without a C compiler has none."""
+    if find_spec("triton") is None:
+        return False
+    from triton.runtime import driver
+
+    try:
+        return driver.active.get_current_target().arch >= 80
+    except Exception:  # whatever it misses: torch does the same work
+        return False

@@ -43,9 +43,9 @@ class Watch:
         """Whether nothing was asked for."""
         return not self._names
 
-    def wants(self, name: str) -> bool:
-        """Whether it was asked for."""
-        return name in self._names
+    def wants(self, *names: str) -> bool:
+        """Whether one of them was asked for."""
+        return any(name in self._names for name in names)
 
     def __call__(self, **tensors: Tensor) -> None:
         """Keep those that were asked for."""

@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query-tokens", type=int, nargs="*", default=(), help=many)
     parser.add_argument("--repeats", type=int, default=start.repeats, help="of each, in turn")
     parser.add_argument("--threads", type=int, help="default: all cores of this process")
+    parser.add_argument("--device", default=start.device, help="cpu, cuda, cuda:1, auto")
     parser.add_argument("--no-peers", dest="with_peers", action="store_false", help="ours alone")
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 

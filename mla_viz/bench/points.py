@@ -6,6 +6,7 @@ Everything takes turns with the work that measures the machine's rates, so that 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -35,7 +36,7 @@ def bench(settings: BenchSettings, on_part: OnPart = lambda *_: None) -> Bench:
     Raises:
         ValueError: it does not fit in memory; nothing was allocated.
     """
-    settings.check_room(usable_bytes("cpu"))
+    settings.check_room(usable_bytes(settings.device))
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     measuring = _Measuring(settings, on_part)
@@ -54,7 +55,7 @@ class _Measuring:
 
     def __init__(self, s: BenchSettings, on_part: OnPart) -> None:
         self._s, self._on_part = s, on_part
-        machine, load = machine_text(s.threads), os.getloadavg()[0]
+        machine, load = machine_text(s.threads, s.device), os.getloadavg()[0]
         self.found = Bench(
             **{name: getattr(s, name) for name in ("geometry", "contexts", "batch", "dtype")},
             **{name: getattr(s, name) for name in ("mechanisms", "query_tokens", "repeats")},
@@ -73,12 +74,16 @@ class _Measuring:
                 self._measure_queries(context)
 
     def _turns(self, what: str, works: Mapping[Key, Work]) -> Turns[Key]:
-        return Turns(works, lambda *done: self._on_part(what, *done))
+        cuda = self._s.on_cuda
+        wait = partial(torch.cuda.synchronize, self._s.device) if cuda else lambda: None
+        return Turns(works, lambda *done: self._on_part(what, *done), wait)
 
     def _measure_points(self) -> None:
-        works = {(mechanism, part, context): w for mechanism, part, context, w in steps(self._s)}
-        working = {key: working_bytes(work) for key, work in works.items()}
-        turns = self._turns("mechanisms", {**roofline_works(self._s), **works})
+        with self._s.place():
+            works = {tuple(key): work for *key, work in steps(self._s)}
+            rates = roofline_works(self._s)
+        working = {key: working_bytes(work, self._s.device) for key, work in works.items()}
+        turns = self._turns("mechanisms", {**rates, **works})
         try:
             turns.run(self._s.repeats)
         finally:
@@ -92,7 +97,7 @@ class _Measuring:
         self, mechanism: str, part: str, context: int, times: Times, roof: Roofline, working: int
     ) -> Point:
         s = self._s
-        counted = core_operations if part == "core" else operations
+        counted = operations if part == "layer" else core_operations
         elem_bytes = parse_dtype(s.dtype).itemsize
         ops = counted(mechanism, s.geometry_of(mechanism), context, elem_bytes)
         flops, moved = s.batch * sum(op.flops for op in ops), moved_bytes(ops, s.batch)
@@ -104,7 +109,9 @@ class _Measuring:
         )
 
     def _measure_peers(self, context: int) -> None:
-        for name, part, work, ours in peers(self._s, context):
+        with self._s.place():
+            beside = list(peers(self._s, context))
+        for name, part, work, ours in beside:
             turns = self._turns(f"{context:,} tokens, {name}", {name: work, "ours": ours})
             try:
                 turns.run(min(SLOW_REPEATS, self._s.repeats))
@@ -116,7 +123,8 @@ class _Measuring:
                     self.found = replace(self.found, peers=(*self.found.peers, peer))
 
     def _measure_queries(self, context: int) -> None:
-        works = {(form, tokens): work for form, tokens, work in query_works(self._s, context)}
+        with self._s.place():
+            works = {tuple(key): work for *key, work in query_works(self._s, context)}
         turns = self._turns(f"{context:,} tokens, many queries", works)
         try:
             turns.run(min(SLOW_REPEATS, self._s.repeats))

@@ -1,13 +1,16 @@
 """What decides a bench, checked before anything is allocated."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
+
 from mla_viz.attention.core import PAGE
-from mla_viz.config import GQAGeometry, MLAGeometry, check_choice, check_int, told
-from mla_viz.cost import AttentionGeometry, attention_params, cache_elems
+from mla_viz.config import AttentionGeometry, MLAGeometry, check_choice, check_int, told
+from mla_viz.cost import attention_params, cache_elems, geometry_beside
 from mla_viz.mechanisms.table import MECHANISMS
-from mla_viz.model.device import parse_dtype
+from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.published.catalog import judged
 from mla_viz.published.config_json import open_config
 from mla_viz.published.fields import Fields
@@ -29,7 +32,8 @@ class BenchSettings:
 
     `geometry` is deepseek-v3, v2-lite, demo (what the Decode page begins with) or the path of a
     config.json of an MLA model. `query_tokens`: how many at a time over each context, beside the
-    decode step. `threads` None takes every core that this process may use.
+    decode step. `threads` None takes every core that this process may use. `device` as
+    `pick_device` takes it.
     """
 
     geometry: str = "deepseek-v3"
@@ -41,6 +45,7 @@ class BenchSettings:
     repeats: int = 15
     threads: int | None = None
     with_peers: bool = True
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for field, several in (("contexts", MOST), ("mechanisms", len(TIMED))):
@@ -63,25 +68,28 @@ class BenchSettings:
             "threads": cores if self.threads is None else self.threads,
             "dtype": str(self.dtype).removeprefix("torch."),
             "layer": layer_geometry(self.geometry),
+            "device": pick_device(self.device),
         }
         parse_dtype(plain["dtype"])
         check_int("threads", plain["threads"], 1, 1024)
         vars(self).update(plain)
 
     def geometry_of(self, mechanism: str) -> AttentionGeometry:
-        """The layer that a mechanism runs: MLA's own, or plain heads of the same number and width.
+        """The layer that a mechanism runs."""
+        return geometry_beside(mechanism, vars(self)["layer"])
 
-        Worked: mha beside DeepSeek-V3 has 128 heads of 128, which keep 32,768 values a token.
-        """
-        g: MLAGeometry = vars(self)["layer"]
-        kv_heads = MECHANISMS[mechanism].kv_heads
-        if kv_heads is None:
-            return g
-        return GQAGeometry(g.d_model, g.n_heads, kv_heads(g.n_heads), g.v_head_dim)
+    @property
+    def on_cuda(self) -> bool:
+        """Whether it runs on a CUDA device."""
+        return self.device.startswith("cuda")
+
+    def place(self) -> AbstractContextManager:
+        """Inside it, tensors are made on the device; work is timed outside, where it costs."""
+        return torch.device(self.device) if self.on_cuda else nullcontext()
 
     @property
     def memory_bytes(self) -> int:
-        """Main memory that it takes at most: the largest of its parts, which follow each other."""
+        """The device's memory that it takes at most: its largest part, of those that take turns."""
         elem = parse_dtype(self.dtype).itemsize
         g, longest = self.geometry_of("mla_absorbed"), self.batch * max(self.contexts)
         rows = g.kv_lora_rank + g.qk_rope_head_dim

@@ -4,12 +4,14 @@ Weights and rows are random: a product's time does not depend on them.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mla_viz.attention.cache import Cache, LatentCache
 from mla_viz.attention.implementation import implementation
+from mla_viz.attention.mla import attend_latents, served
 from mla_viz.attention.ops import Watch, attend_grouped, rope_angles
 from mla_viz.attention.weights import AttentionWeights, cast, random_gqa, random_mla
 from mla_viz.bench.settings import BenchSettings
@@ -30,10 +32,13 @@ class Layer:
         self._prepared = self._row.prepare(self.weights)
 
     def over(self, context: int) -> dict[str, Work]:
-        """Both parts at a context: `core`, unless another mechanism has the same, and `layer`."""
+        """The parts at a context: `core`, unless another mechanism has the same, and `layer`.
+
+        Where a kernel serves the core, `core_torch` is the same without it.
+        """
         g, cache = self.weights.geometry, self._row.new_cache(self._prepared, self._lead)
         fill(cache, g, self._lead, context, self._dtype)
-        core = self._core(cache)
+        cores = self._cores(cache)
         cache.forget(1)  # the step's own token
         x = torch.randn(*self._lead, 1, g.d_model).to(self._dtype)
         rope = rope_angles(torch.tensor([context - 1]), g.rope_width, g.rope_theta, self._dtype)
@@ -43,25 +48,33 @@ class Layer:
             cache.forget(1)
             return attended.out
 
-        return {"layer": step} if self._mechanism in NO_CORE else {"core": core, "layer": step}
+        return {"layer": step} if self._mechanism in NO_CORE else {**cores, "layer": step}
 
-    def _core(self, cache: Cache) -> Work:
+    def _cores(self, cache: Cache) -> dict[str, Work]:
         """Scores, softmax and mix of random queries over a full cache, by itself."""
-        g = self.weights.geometry
-        if isinstance(cache, LatentCache):
+        g, latent = self.weights.geometry, isinstance(cache, LatentCache)
+        if latent:
             k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
             width = g.kv_lora_rank + g.qk_rope_head_dim
         else:
             k, v = cache.keys, cache.v
             width = g.head_dim if isinstance(g, GQAGeometry) else g.qk_head_dim
         q = torch.randn(*self._lead, g.n_heads, 1, width).to(self._dtype)
-        return lambda: attend_grouped(q, k, v, g.softmax_scale, Watch())
+
+        rest = g.softmax_scale, Watch()
+        by_torch = partial(attend_grouped, q, k, v, *rest)
+        if not latent or not served(k, g.kv_lora_rank):
+            return {"core": by_torch}
+        by_kernel = partial(attend_latents, q, cache.latent_and_rope, g.kv_lora_rank, *rest)
+        return {"core": by_kernel, "core_torch": by_torch}
 
 
 def random_layer(g: AttentionGeometry, dtype: str) -> AttentionWeights:
-    """Seeded weights of a layer, in a dtype."""
+    """Seeded weights of a layer, in a dtype, where tensors are made now."""
     random = random_gqa if isinstance(g, GQAGeometry) else random_mla
-    return cast(random(g, torch.Generator().manual_seed(0)), parse_dtype(dtype), "cpu")
+    with torch.device("cpu"):
+        drawn = random(g, torch.Generator().manual_seed(0))
+    return cast(drawn, parse_dtype(dtype), str(torch.get_default_device()))
 
 
 def fill(

@@ -40,11 +40,17 @@ class Times:
 class Turns(Generic[Key]):
     """Pieces of work that take turns, all of them once a round; what is timed stays after Ctrl-C.
 
-    `told` hears of rounds done and rounds in all, those of warming up included.
+    `told` hears of rounds done and rounds in all, those of warming up included. `done` returns
+    when all that was called is: a device works on by itself.
     """
 
-    def __init__(self, works: Mapping[Key, Work], told: Callable[[int, int], object]) -> None:
-        self._works, self._told = works, told
+    def __init__(
+        self,
+        works: Mapping[Key, Work],
+        told: Callable[[int, int], object],
+        done: Work = lambda: None,
+    ) -> None:
+        self._works, self._told, self._done = works, told, done
         self._us: dict[Key, list[float]] = {name: [] for name in works}
 
     def run(self, repeats: int) -> None:
@@ -53,7 +59,7 @@ class Turns(Generic[Key]):
         for i in range(rounds):
             self._told(i, rounds)
             for name, work in self._works.items():
-                us = _mean_us(work, calls[name])
+                us = _mean_us(work, calls[name], self._done)
                 if i >= WARM_UP:
                     self._us[name].append(us)
                 else:
@@ -67,9 +73,11 @@ class Turns(Generic[Key]):
         return {name: Times(tuple(us[:whole])) for name, us in self._us.items() if whole}
 
 
-def _mean_us(work: Work, calls: int) -> float:
+def _mean_us(work: Work, calls: int, done: Work) -> float:
     """Microseconds of a call, over some that follow each other."""
+    done()
     began = time.perf_counter_ns()
     for _ in range(calls):
         work()
+    done()
     return (time.perf_counter_ns() - began) / 1e3 / calls

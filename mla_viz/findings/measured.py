@@ -44,6 +44,8 @@ class Roofline:
 class Point:
     """One mechanism at one context: `core` is attention over the cache, `layer` all of a layer.
 
+    Where a kernel of ours is the core, `core_torch` is the same by torch.
+
     Bytes are those that must move: weights once, and for each sequence all operands and results.
     `working_bytes` are the most that one step's tensors held beside cache and weights.
     """
