@@ -1,9 +1,11 @@
 """One layer of a checkpoint against the attention of transformers' own model of that family."""
 
+import atexit
 import json
 import re
 from functools import cache
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 
 import pytest
@@ -30,6 +32,8 @@ from tests.checkpoints import (
 )
 
 TOLERANCE = 1e-5
+SCRATCH = mkdtemp()
+atexit.register(rmtree, SCRATCH)
 ROPES = {
     "plain": PLAIN,
     "yarn": YARN,
@@ -55,7 +59,7 @@ PLACES = [(kind, "plain") for kind in FAMILIES] + [
 def saved(kind, rope="plain", **fields):
     """A tiny model and the folder where it is; nobody may write there."""
     model = tiny_model(kind, ROPES[rope], **fields)
-    folder = Path(mkdtemp())
+    folder = Path(mkdtemp(dir=SCRATCH))
     model.save_pretrained(folder)
     return model, folder
 
@@ -170,7 +174,7 @@ def test_any_geometry(heads, nope, rope, v, ranks, scaled, kind):
         "q_lora_rank": ranks[1],
     }
     model = tiny_model(kind, YARN if scaled else PLAIN, **shape)
-    folder = Path(mkdtemp())
+    folder = Path(mkdtemp(dir=SCRATCH))
     model.save_pretrained(folder)
     check(model, folder)
 
@@ -407,7 +411,7 @@ def test_a_broken_folder_is_refused_in_one_line(folder, how):
 def test_any_bit_of_a_head_flipped_is_refused_or_harmless(place, bit):
     raw = bytearray((saved("deepseek_v3")[1] / "model.safetensors").read_bytes())
     raw[place] ^= 1 << bit
-    folder = Path(mkdtemp())
+    folder = Path(mkdtemp(dir=SCRATCH))
     (folder / "model.safetensors").write_bytes(raw)
     config = (saved("deepseek_v3")[1] / "config.json").read_bytes()
     (folder / "config.json").write_bytes(config)
@@ -445,7 +449,7 @@ def test_any_odd_value_of_a_field_is_refused_in_one_line_or_harmless(data, value
     record = json.loads((source / "config.json").read_text(encoding="utf-8"))
     place = data.draw(st.sampled_from([record, record["rope_parameters"]]))
     place[data.draw(st.sampled_from(sorted(place)))] = value
-    folder = Path(mkdtemp())
+    folder = Path(mkdtemp(dir=SCRATCH))
     (folder / "config.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "model.safetensors").symlink_to(source / "model.safetensors")
     try:
