@@ -8,6 +8,7 @@
 from importlib import import_module
 
 _HOMES = {
+    "AttentionLayer": "mla_viz.checkpoints.layer",
     "Audit": "mla_viz.findings.audit",
     "Costs": "mla_viz.run.costs",
     "ParallelRun": "mla_viz.ranks.parallel",
@@ -21,6 +22,7 @@ _HOMES = {
     "decode": "mla_viz.run.decode",
     "evaluate": "mla_viz.findings.evaluate",
     "fits": "mla_viz.findings.fits",
+    "load_attention": "mla_viz.checkpoints.layer",
     "load_run": "mla_viz.run.saved",
     "memory": "mla_viz.findings.memory",
     "parallel": "mla_viz.ranks.parallel",

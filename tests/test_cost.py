@@ -193,6 +193,8 @@ def test_formulas_name_the_matrices_and_the_scale():
     assert formulas["mla_merged"] == merged
     plain = operations("mla_expanded", replace(PRIMES, q_lora_rank=None), 1, 2)
     assert [op.formula for op in plain] == ["q = x·[W_UQ | W_QR]", latent, expand, *heads]
+    scaled = operations("mla_absorbed", replace(PRIMES, softmax_scale_override=0.13523378), 1, 2)
+    assert scaled[4].formula == "[q̃ | q_R]·[c_KV | k_R]ᵀ · 0.1352"
     own = ["q = x·W_Q", "k, v = x·[W_K | W_V]", "q·kᵀ / √10", "o = p·v", "out = o·W_O"]
     assert [op.formula for op in operations("gqa", prime_geometry("gqa"), 1, 2)] == own
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float, Float64, Int
 from torch import Tensor
 
 from mla_viz.attention.core import LARGE, Pages, attend_one, mix, row_times, scores_of
@@ -93,7 +93,14 @@ def rope_angles(
     Worked: width 4, theta 10000, pos 2 turns the first pair by 2 and the second by 0.02 radians.
     """
     pairs = torch.arange(0, width, 2, dtype=torch.float64, device=pos.device)
-    angles = pos.double()[:, None] * theta ** (-pairs / max(width, 1))
+    return turns(pos, theta ** (-pairs / max(width, 1)), dtype)
+
+
+def turns(
+    pos: Int[Tensor, " seq"], frequencies: Float64[Tensor, " half"], dtype: torch.dtype
+) -> Complex[Tensor, "seq half"]:
+    """e^(j * pos * frequency) for each pair's frequency, in radians a position."""
+    angles = pos.double()[:, None] * frequencies
     parts = torch.float32 if dtype.itemsize < 4 else dtype
     return torch.polar(torch.ones_like(angles), angles).to(parts.to_complex())
 

@@ -109,12 +109,19 @@ def _expand(g: MLAGeometry, name: str, tokens: int) -> Operation:
     )
 
 
+def _scale(g: MLAGeometry) -> str:
+    """What a product becomes a score by: 1 / √192, or a published scale as it is."""
+    if g.softmax_scale_override is None:
+        return f"/ √{g.qk_head_dim}"
+    return f"· {g.softmax_scale_override:.4g}"
+
+
 def _per_head(g: MLAGeometry, new: int, seq_len: int) -> list[Operation]:
     """Scores and context over every head's own keys and values."""
     score = (new, g.qk_head_dim), (g.qk_head_dim, seq_len)
     context = (new, seq_len), (seq_len, g.v_head_dim)
     return [
-        _product("score", f"q·kᵀ / √{g.qk_head_dim}", *score, g.n_heads),
+        _product("score", f"q·kᵀ {_scale(g)}", *score, g.n_heads),
         _product("context", "o = p·v", *context, g.n_heads),
     ]
 
@@ -126,7 +133,7 @@ def _shared_latent(g: MLAGeometry, seq_len: int) -> list[Operation]:
     context = (g.n_heads, seq_len), (seq_len, g.kv_lora_rank)
     return [
         _over_cache(
-            _product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ / √{g.qk_head_dim}", *score),
+            _product("score", f"[q̃ | q_R]·[c_KV | k_R]ᵀ {_scale(g)}", *score),
             LATENT,
             ROPE_KEY,
         ),

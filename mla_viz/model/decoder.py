@@ -6,6 +6,7 @@ Knows weights and caches; knows no text, no sampling and no trace.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -32,6 +33,23 @@ class BlockWeights:
     W_down: Float[Tensor, "d_ff d_model"]
 
 
+@runtime_checkable
+class AnyWeights(Protocol):
+    """What a run needs of weights; those of a folder are a model of another package.
+
+    They have an `embedding` and each layer's `attention` too, which a folder's are asked for only
+    once they are run.
+    """
+
+    geometry: ModelGeometry
+
+    def to(self, dtype: torch.dtype, device: str) -> "AnyWeights":
+        """The same weights in another dtype on another device."""
+
+    def decoder(self, mechanism: str, kept: Format | None = None) -> "Decoder":
+        """The model run by one mechanism."""
+
+
 @dataclass(frozen=True)
 class ModelWeights:
     """A whole model; the embedding is also the output matrix."""
@@ -40,6 +58,15 @@ class ModelWeights:
     embedding: Float[Tensor, "vocab d_model"]
     blocks: tuple[BlockWeights, ...]
     final_norm: Float[Tensor, " d_model"]
+
+    @property
+    def attention(self) -> list[AttentionWeights]:
+        """Each layer's."""
+        return [block.attention for block in self.blocks]
+
+    def decoder(self, mechanism: str, kept: Format | None = None) -> "Decoder":
+        """The model run by one mechanism."""
+        return Decoder(self, mechanism, kept=kept)
 
     def to(self, dtype: torch.dtype, device: str) -> "ModelWeights":
         """The same weights in another dtype on another device."""

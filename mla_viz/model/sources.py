@@ -7,6 +7,8 @@ becomes tokens for it, and makes the weights of a geometry. Knows no run and no 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
 
 from mla_viz.config import (
     GQAGeometry,
@@ -35,6 +37,7 @@ SYNTHETIC_D_MODEL = 128
 LEAST_LATENT = 4  # the narrowest latent that the sliders' model was trained at
 START_LATENT = 32
 MLA_SIDES = {"left": "mla_expanded", "right": "mla_absorbed"}
+_FOLDERS = "mla_viz.checkpoints.whole"  # above this room: asked for with a folder alone
 IN_GEOMETRY = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers"}
 
 
@@ -106,14 +109,23 @@ def is_shipped(member: str) -> bool:
 
 @cache
 def find_source(name: str) -> Source:
-    """The source of that name.
+    """The source of that name, or the model in the folder of that name.
 
     Raises:
-        ValueError: there is none, or its file is missing.
+        ValueError: there is none, its file is missing, or the folder is none that is read.
     """
     if name not in source_names():
+        if _is_folder(name):
+            return import_module(_FOLDERS).folder_source(name)
         raise ValueError(f"source: expected one of {', '.join(source_names())}, got {told(name)}")
     return {TRAINED: _trained, SYNTHETIC: _synthetic}.get(name, partial(_member, name))()
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except ValueError:  # a name that no path can have
+        return False
 
 
 def source_of(name: str, mechanism: str, field: str) -> Source:
@@ -127,6 +139,9 @@ def source_of(name: str, mechanism: str, field: str) -> Source:
     source = find_source(name)
     if mechanism in source.mechanisms:
         return source
+    if name not in source_names():
+        legal = ", ".join(source.mechanisms)
+        raise ValueError(f"{field}: expected one of {legal} for a folder, got {mechanism!r}")
     if mechanism not in OWN_WEIGHTS:
         raise ValueError(
             f"{field}: expected {', '.join(OWN_WEIGHTS)} with source {name},"
@@ -171,7 +186,7 @@ def _trained() -> Source:
         cut = full.with_attention(
             n_heads=_within(dials, "heads", shape), kv_lora_rank=_within(dials, "latent", shape)
         )
-        return _as_asked(shape, cut)
+        return as_asked(shape, cut)
 
     def load(geometry: ModelGeometry, _: int) -> ModelWeights:
         return load_cut(file, geometry.attention.n_heads, geometry.attention.kv_lora_rank)
@@ -193,7 +208,7 @@ def _member(name: str) -> Source:
         mechanisms=(own,) if own else MLA_MECHANISMS,
         start={"heads": g.n_heads, "latent": getattr(g, "kv_lora_rank", None), **sides},
         dials={},
-        geometry=lambda shape, _: _as_asked(shape, full),
+        geometry=lambda shape, _: as_asked(shape, full),
         load=lambda *_: load_weights(file),
         tokenizer=stories_tokenizer,
     )
@@ -244,7 +259,7 @@ def _within(dials: Mapping[str, Dial], field: str, shape: Shape) -> int:
     return dial.start if asked is None else check_int(field, asked, dial.low, dial.high)
 
 
-def _as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
+def as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
     """The trained geometry, if no other is asked for.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 5
+VERSION = 6
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -110,7 +110,10 @@ class Cells(TypedDict):
 
 
 class Dims(TypedDict):
-    """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims."""
+    """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims.
+
+    `scale` is what a product is multiplied by to be a score.
+    """
 
     d_model: int
     qk: int
@@ -118,6 +121,7 @@ class Dims(TypedDict):
     v: int
     latent: int
     kv_heads: int
+    scale: float
 
 
 class Vectors(TypedDict):

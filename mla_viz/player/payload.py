@@ -297,6 +297,7 @@ def _dims(g: AttentionGeometry) -> layout.Dims:
         "v": g.v_head_dim if mla else g.head_dim,
         "latent": g.kv_lora_rank if mla else 0,
         "kv_heads": 0 if mla else g.n_kv_heads,
+        "scale": g.softmax_scale,
     }
 
 

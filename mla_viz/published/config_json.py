@@ -66,6 +66,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def decoder_fields(record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the language model in a config.json: its own, or those nested in it."""
+    outer = record.get("model_type")
+    for _ in range(3):  # nested at most so often
+        nested = next((record[nest] for nest in NESTS if isinstance(record.get(nest), dict)), None)
+        if nested is None:
+            break
+        tied = record.get("tie_word_embeddings", nested.get("tie_word_embeddings"))
+        own_type = nested.get("model_type") or outer
+        record = {**nested, "model_type": own_type, "tie_word_embeddings": tied}
+    return record
+
+
 def read_config(config: str | dict[str, Any]) -> CachedModel:
     """A config.json, as text or as the object in it, as a list of what its layers keep.
 
@@ -75,13 +88,7 @@ def read_config(config: str | dict[str, Any]) -> CachedModel:
     record = parse_config(config) if isinstance(config, str) else config
     outer = record.get("model_type")
     own = READERS.get(outer) if isinstance(outer, str) else None
-    for _ in range(3):  # nested at most so often
-        nested = next((record[nest] for nest in NESTS if isinstance(record.get(nest), dict)), None)
-        if nested is None:
-            break
-        tied = record.get("tie_word_embeddings", nested.get("tie_word_embeddings"))
-        own_type = nested.get("model_type") or outer
-        record = {**nested, "model_type": own_type, "tie_word_embeddings": tied}
+    record = decoder_fields(record)
     kind = record.get("model_type")
     if not isinstance(kind, str):
         refuse(" model_type", "the name of a model type", "none" if kind is None else told(kind))

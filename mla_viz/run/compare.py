@@ -10,7 +10,6 @@ import torch
 
 from mla_viz.config import check_callback
 from mla_viz.cost import operations
-from mla_viz.model.decoder import Decoder
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.run.bill import Bill
 from mla_viz.run.costs import Costs
@@ -90,7 +89,7 @@ class _Runner:
 
     def begin(self) -> None:
         """With an empty cache."""
-        self._decoder = Decoder(self._weights, self.mechanism)
+        self._decoder = self._weights.decoder(self.mechanism)
 
     def feed(self, ids: list[int], step: int, repeat: int) -> None:
         """Feed token `step`, and keep what it took."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from mla_viz.config import check_callback
-from mla_viz.model.decoder import Decoder
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
 from mla_viz.run.bill import Bill, bill
@@ -216,7 +215,7 @@ def written(s: Settings, on_step: OnStep | None = None) -> list[int]:
     text = _Text(s, model)
     device = pick_device(s.device)
     bill(s, text.n_steps).check(usable_bytes(device))
-    decoder = Decoder(model.load(s.seed).to(parse_dtype(s.dtype), device), s.left)
+    decoder = model.load(s.seed).to(parse_dtype(s.dtype), device).decoder(s.left)
     sampler = Sampler(s, model.geometry.vocab_size)
     ids, fed = list(text.prompt_ids), 0
     for new in range(text.new_tokens):

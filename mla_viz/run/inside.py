@@ -56,7 +56,7 @@ class Gaps(Record):
 class Lane(Record):
     """One side at one step, in one head of one layer; None where a mechanism has no such vector.
 
-    `scores` are scaled by 1 / sqrt(qk_head_dim); `mix` is probs @ values; `o_head` the head's
+    `scores` are scaled by the softmax scale; `mix` is probs @ values; `o_head` the head's
     output; `x`, `c_kv`, `k_rope` and `out` belong to the whole layer.
     """
 

@@ -11,7 +11,7 @@ from mla_viz.attention.cache import Cache, LatentCache
 from mla_viz.attention.weights import MLAWeights
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
-from mla_viz.model.decoder import Decoder, Forward, ModelWeights
+from mla_viz.model.decoder import AnyWeights, Forward
 from mla_viz.run.inside import KEPT, Vectors, step_bytes
 from mla_viz.run.record import sealed
 from mla_viz.run.sampling import choice_logits
@@ -36,7 +36,7 @@ class Recorder:
     def __init__(
         self,
         mechanism: str,
-        weights: ModelWeights,
+        weights: AnyWeights,
         n_steps: int,
         settings: Settings,
         kept: Format | None = None,
@@ -45,8 +45,8 @@ class Recorder:
         g = weights.geometry
         first_token = torch.zeros(1, dtype=torch.long, device=weights.embedding.device)
         # wakes the kernels, so that step 0 is timed
-        Decoder(weights, mechanism, kept=kept).feed(first_token)
-        self._decoder = Decoder(weights, mechanism, kept=kept)
+        weights.decoder(mechanism, kept).feed(first_token)
+        self._decoder = weights.decoder(mechanism, kept)
         self._format = kept if MECHANISMS[mechanism].segments(g.attention) else None
         self._settings = settings
         self._elem_bytes = weights.embedding.element_size()
@@ -138,7 +138,7 @@ class Recorder:
             if name in self._vectors
         }
         latents = self._vectors.get("latents")
-        layers = [block.attention for block in self._decoder.weights.blocks]
+        layers = self._decoder.weights.attention
         ups = dict.fromkeys(("W_UK", "W_UV"))
         if isinstance(layers[0], MLAWeights):
             ups = {name: sealed([_numpy(getattr(w, name)) for w in layers]) for name in ups}

@@ -9,7 +9,7 @@ from typing import get_args
 from mla_viz.config import ModelGeometry, check_float, check_int, check_text, check_whole
 from mla_viz.mechanisms.formats import FORMATS, Format, find_format
 from mla_viz.mechanisms.table import check_mechanism
-from mla_viz.model.decoder import ModelWeights
+from mla_viz.model.decoder import AnyWeights
 from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.model.sources import (
     SYNTHETIC_CONTEXT,
@@ -30,7 +30,7 @@ class SideModel:
     source: str
     geometry: ModelGeometry
 
-    def load(self, seed: int) -> ModelWeights:
+    def load(self, seed: int) -> AnyWeights:
         """Its weights in float32; the seed decides random ones."""
         return find_source(self.source).load(self.geometry, seed)
 

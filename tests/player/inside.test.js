@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { progressOf } from "../../mla_viz/player/src/flow.js";
-import { sumOf } from "../../mla_viz/player/src/flowcells.js";
+import { scoreWords, sumOf } from "../../mla_viz/player/src/flowcells.js";
 import { laneAt, rowOf } from "../../mla_viz/player/src/lane.js";
 import { PHASES, phaseAt, phaseCounts } from "../../mla_viz/player/src/phases.js";
 import { sceneOf } from "../../mla_viz/player/src/scene.js";
@@ -42,6 +42,24 @@ test("absorbed, W_UK moves to the query and latents are keys and values", () => 
     lane.oHead[4],
     [0, 1, 2, 3, 4, 5, 6].reduce((sum, at) => sum + lane.mix[at] * (down + at * 5 + 4), 0),
   );
+});
+
+test("a score is told by the scale of its side", () => {
+  const scaled = { ...SAME, left: { ...SAME.left, dims: { ...SAME.left.dims, scale: 0.25 } } };
+  assert.equal(laneAt(scaled, "left", PLACE).scale, 0.25);
+  const keys = { width: 2, rows: 1, data: new Float64Array([4, 6]) };
+  const at = (scale) =>
+    scoreWords({ query: new Float64Array([1, 2]), keys, scores: new Float64Array([16 * scale]), scale }, 0, {
+      qk: 4,
+    });
+  assert.deepEqual(at(0.5).slice(0, 2), [
+    "= Σ query × key, each divided by √4",
+    "6.00 = 2.00 × 6.00  (value 2)",
+  ]);
+  assert.deepEqual(at(0.75).slice(0, 2), [
+    "= Σ query × key, each times 0.750",
+    "9.00 = 2.00 × 6.00  (value 2)",
+  ]);
 });
 
 test("a group's heads share its key and value", () => {

@@ -8,6 +8,7 @@ import { figureText, plural, quoted } from "./words.js";
 
 /** @import { Cell, Grid } from "./cursor.js" */
 /** @import { Lane } from "./lane.js" */
+/** @import { Dims } from "./layout.d.ts" */
 /** @import { Side } from "./payload.js" */
 /** @import { Item, Scene } from "./scene.js" */
 /** @import { View } from "./stage.js" */
@@ -151,7 +152,7 @@ function madeWords(place) {
   const layer = place.view.layer - vectors.first;
   const head = headOf(place);
   const value = figureOf(place);
-  if (item.id === "scores") return scoreWords(lane, row, side.dims.qk);
+  if (item.id === "scores") return scoreWords(lane, row, side.dims);
   if (item.id === "probs") return weightWords(lane, row);
   if (item.id === "õ" || (item.id === "o" && item.phase === 4)) {
     const terms = sumOf(value, lane.values.rows, (at) => [
@@ -187,11 +188,15 @@ function madeWords(place) {
   return originWords(place);
 }
 
-/** @type {(lane: Lane, row: number, width: number) => string[]} */
-function scoreWords({ query, keys, scores, scale }, row, width) {
+/**
+ * A score as the sum that it is, by the scale that its side has.
+ * @type {(lane: Pick<Lane, "query" | "keys" | "scores" | "scale">, row: number, dims: Pick<Dims, "qk">) => string[]}
+ */
+export function scoreWords({ query, keys, scores, scale }, row, { qk: width }) {
   const key = rowOf(keys, row);
   const terms = sumOf(scores[row], query.length, (at) => [query[at], key[at], `value ${at + 1}`], scale);
-  return [`= Σ query × key, each divided by √${width}`, ...terms];
+  const own = Math.abs(scale * Math.sqrt(width) - 1) > 1e-9;
+  return [`= Σ query × key, each ${own ? `times ${figureText(scale)}` : `divided by √${width}`}`, ...terms];
 }
 
 /** @type {(lane: Lane, row: number) => string[]} */

@@ -71,7 +71,7 @@ export function laneAt(run, name, place) {
     mix,
     oHead: headOutput(side, mix, layer, head),
     out: vectors.out.part(row, layer),
-    scale: dims.qk ** -0.5,
+    scale: dims.scale,
   };
 }
 

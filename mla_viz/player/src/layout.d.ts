@@ -80,7 +80,7 @@ export interface Cells {
   data: NDArray<Uint8Array, [n_layers: number, rows: number, elems: number]>;
 }
 
-/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. */
+/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. `scale` is what a product is multiplied by to be a score. */
 export interface Dims {
   d_model: number;
   qk: number;
@@ -88,6 +88,7 @@ export interface Dims {
   v: number;
   latent: number;
   kv_heads: number;
+  scale: number;
 }
 
 /** What attention made on its way at some steps, of `n_layers` layers from `first` on. `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where a mechanism has no such vector stands null. */
@@ -159,7 +160,7 @@ export interface Side {
 
 /** Vectors of a run that did not travel with it: those of one more layer. */
 export interface Rest {
-  version: 5;
+  version: 6;
   run: string;
   left: Vectors;
   right: Vectors;
@@ -178,7 +179,7 @@ export interface Loss {
 
 /** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */
 export interface Run {
-  version: 5;
+  version: 6;
   run: string;
   prompt: string;
   dtype: string;
