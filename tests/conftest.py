@@ -1,6 +1,7 @@
 """What several test files share: one thread, one hypothesis profile, a tiny trained model."""
 
 import json
+import os
 from dataclasses import asdict
 from itertools import cycle
 
@@ -27,6 +28,7 @@ from train.model import TrainableModel
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("house")
 torch.set_num_threads(1)
+os.environ["MLA_VIZ_CACHE"] = "/nonexistent"  # no test depends on what its reader has fetched
 
 SHIPPED = shipped_module.DATA
 TOKENIZER = stories_tokenizer()

@@ -23,8 +23,12 @@ from mla_viz.mechanisms.table import (
     model_label,
 )
 from mla_viz.model.decoder import ModelWeights
-from mla_viz.model.tokenizer import ByteTokenizer, stories_tokenizer
+from mla_viz.model.llama import load_llama
+from mla_viz.model.tokenizer import ByteTokenizer, ChatTokenizer, stories_tokenizer
 from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
+from mla_viz.pretrained.fetch import fetched, is_fetched
+from mla_viz.pretrained.files import open_checkpoint
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.shipped import belongs, intact, member_weights, shipped
 
 TRAINED, SYNTHETIC = "trained", "synthetic"
@@ -77,7 +81,8 @@ class Source:
 
     `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
     weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent and
-    the two sides are where nothing is asked.
+    the two sides are where nothing is asked. `alone`: its tokens are its own, and no other model's
+    can stand beside them.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Source:
     geometry: Callable[[Shape, str], ModelGeometry]
     load: Callable[[ModelGeometry, int], ModelWeights]
     tokenizer: Callable[[], ByteTokenizer]
+    alone: bool = False
 
     def largest(self) -> Shape:
         """The shape of all that was trained."""
@@ -95,8 +101,9 @@ class Source:
 
 
 def source_names() -> tuple[str, ...]:
-    """Every source: the model of the sliders, the members of the family that are there, random."""
-    return TRAINED, *filter(is_shipped, MEMBERS), SYNTHETIC
+    """Every source that is there: the sliders' model, the family's, those fetched, random."""
+    taken = (name for name, model in PRETRAINED.items() if is_fetched(model))
+    return TRAINED, *filter(is_shipped, MEMBERS), *taken, SYNTHETIC
 
 
 def is_shipped(member: str) -> bool:
@@ -109,11 +116,20 @@ def find_source(name: str) -> Source:
     """The source of that name.
 
     Raises:
-        ValueError: there is none, or its file is missing.
+        ValueError: there is none, or its file is missing or was not fetched.
     """
+    if name in PRETRAINED:
+        return _pretrained(name)
     if name not in source_names():
         raise ValueError(f"source: expected one of {', '.join(source_names())}, got {told(name)}")
     return {TRAINED: _trained, SYNTHETIC: _synthetic}.get(name, partial(_member, name))()
+
+
+def source_label(name: str) -> str:
+    """What a source is called on screen; a pretrained one's files stay closed."""
+    if name in PRETRAINED:
+        return f"Pretrained: {PRETRAINED[name].label}"
+    return find_source(name).label
 
 
 def source_of(name: str, mechanism: str, field: str) -> Source:
@@ -127,6 +143,11 @@ def source_of(name: str, mechanism: str, field: str) -> Source:
     source = find_source(name)
     if mechanism in source.mechanisms:
         return source
+    if source.alone:
+        raise ValueError(
+            f"{field}: expected {', '.join(source.mechanisms)} with source {name},"
+            f" whose tokens are its own, got {mechanism!r}"
+        )
     if mechanism not in OWN_WEIGHTS:
         raise ValueError(
             f"{field}: expected {', '.join(OWN_WEIGHTS)} with source {name},"
@@ -145,6 +166,8 @@ def offered_mechanisms(source: Source) -> list[str]:
 
     Weights that are no MLA have only other models of their kind beside them.
     """
+    if source.alone:
+        return list(source.mechanisms)
     beside = [name for name in OWN_WEIGHTS if is_shipped(OF_ITS_OWN[name])]
     mla = [name for name in source.mechanisms if name in MLA_MECHANISMS]
     own = OWN_WEIGHTS if set(OWN_WEIGHTS) <= set(source.mechanisms) else beside
@@ -196,6 +219,26 @@ def _member(name: str) -> Source:
         geometry=lambda shape, _: _as_asked(shape, full),
         load=lambda *_: load_weights(file),
         tokenizer=stories_tokenizer,
+    )
+
+
+def _pretrained(name: str) -> Source:
+    """A model of others that was fetched, as its file has it: it has one size."""
+    model = PRETRAINED[name]
+    folder, files = fetched(model)
+    checkpoint = open_checkpoint(folder, [file.name for file in files])
+    full = checkpoint.geometry
+    own, tokenizer = mechanism_of(full.attention), ChatTokenizer(checkpoint.tokenizer())
+    return Source(
+        name=name,
+        label=source_label(name),
+        mechanisms=(own,),
+        start={"heads": full.attention.n_heads, "latent": None, "left": own, "right": own},
+        dials={},
+        geometry=lambda shape, _: _as_asked(shape, full),
+        load=cache(lambda *_: load_llama(checkpoint)),
+        tokenizer=lambda: tokenizer,
+        alone=True,
     )
 
 

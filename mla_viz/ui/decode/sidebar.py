@@ -18,6 +18,7 @@ from mla_viz.model.sources import (
     find_source,
     follows,
     offered_mechanisms,
+    source_label,
     source_names,
 )
 from mla_viz.run.settings import Settings
@@ -43,14 +44,10 @@ def _mechanism_label(name: str) -> str:
     return MECHANISMS[name].label
 
 
-def _source_label(name: str) -> str:
-    return find_source(name).label
-
-
 SPELT = {name: field for field, name in IN_GEOMETRY.items()} | {"head_dim": "v_head_dim"}
 IN_WORDS = {
     "prompt": lambda _: "the one below",
-    "source": _source_label,
+    "source": source_label,
     "left": _mechanism_label,
     "right": _mechanism_label,
 }
@@ -138,7 +135,7 @@ class Sidebar:
     def _main(self) -> None:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
-        self._choice("source", "Weights", list(source_names()), Settings.source, _source_label)
+        self._choice("source", "Weights", list(source_names()), Settings.source, source_label)
         self._source = find_source(self.values["source"])
         if self._source.dials:
             for field in ALWAYS_SHOWN:
