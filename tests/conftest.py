@@ -17,6 +17,7 @@ from mla_viz.findings.claims import judge
 from mla_viz.findings.family import load_family
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
+from mla_viz.model.latent import bases
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.published.accelerators import accelerators
@@ -84,9 +85,9 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    sources = (find_source, weights.read_geometry, weights._tensors)
-    readers = (*sources, load_family, load_quantised, judge._prose, published_models, accelerators)
-    for kept in readers:
+    sources = (find_source, weights.read_geometry, weights._tensors, bases)
+    results = (load_family, load_quantised)
+    for kept in (*sources, *results, judge._prose, published_models, accelerators):
         kept.cache_clear()
 
 

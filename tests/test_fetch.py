@@ -9,9 +9,13 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mla_viz.cli import main
+from mla_viz.model.latent import bases
 from mla_viz.model.sources import Shape, find_source, source_names
 from mla_viz.pretrained import fetch as module
 from mla_viz.pretrained import pins
@@ -290,7 +294,7 @@ def test_the_source_is_offered_once_it_was_fetched():
     assert "python -m mla_viz fetch smollm2" in said
     fetch("smollm2")
     assert source_names()[-2:] == ("smollm2", "synthetic")
-    assert find_source("smollm2").mechanisms == ("gqa",)
+    assert find_source("smollm2").mechanisms == ("gqa", "gqa_latent")
 
 
 @pytest.mark.parametrize("from_hub", [True, False])
@@ -310,7 +314,7 @@ def test_a_damaged_file_is_refused_and_fetched_anew(model, hub, from_hub):
 
 def test_both_files_decode_to_the_same_text(hub, tmp_path, monkeypatch):
     fetch("smollm2")
-    asked = {"source": "smollm2", "temperature": 0.0, "max_new_tokens": 5}
+    asked = {"source": "smollm2", "right": "gqa", "temperature": 0.0, "max_new_tokens": 5}
     first = decode("Hello the", **asked)
     monkeypatch.setenv("MLA_VIZ_CACHE", str(tmp_path / "other"))
     hub.files = {}
@@ -325,15 +329,68 @@ def test_both_files_decode_to_the_same_text(hub, tmp_path, monkeypatch):
 def test_no_other_model_stands_beside_its_tokens(mechanism):
     fetch("smollm2")
     said = refusal(lambda: decode("Hello", source="smollm2", right=mechanism))
-    assert said.startswith("right: expected gqa with source smollm2")
+    assert said.startswith("right: expected gqa, gqa_latent with source smollm2")
 
 
 def test_the_command_line_fetches_and_decodes(capsys):
     main(["fetch", "smollm2"])
     assert capsys.readouterr().out.strip() == str(cache_folder() / "smollm2")
-    main(["decode", "Hello", "--source", "smollm2", "--max-new-tokens", "2", "--json"])
+    asked = ["--source", "smollm2", "--right", "gqa", "--max-new-tokens", "2", "--json"]
+    main(["decode", "Hello", *asked])
     run = json.loads(capsys.readouterr().out)
     assert run["left"]["cache_elems_per_token_per_layer"] == 2 * 2 * 16
+
+
+def write_bases(folder, layers, both):
+    encoder = torch.linalg.qr(torch.randn(layers, both, both))[0].contiguous()
+    tensors = {"encoder": encoder.half(), "mean": torch.randn(layers, both).half()}
+    file = folder / "smollm2-bases.safetensors"
+    file.unlink(missing_ok=True)  # a link to the shipped one
+    save_file(tensors, file)
+    bases.cache_clear()
+
+
+def test_its_attention_is_cut_to_any_latent(data_folder):
+    write_bases(data_folder, 2, 64)
+    fetch("smollm2")
+    asked = {"source": "smollm2", "max_new_tokens": 4}
+    whole = decode("Hello the", **asked, latent=64)
+    assert whole.same_tokens
+    assert [side.cache_elems for side in whole.sides()] == [64, 64]
+    np.testing.assert_allclose(whole.left.probs.data, whole.right.probs.data, atol=1e-4)
+    vectors = whole.right.vectors
+    np.testing.assert_allclose(whole.left.vectors.heads, vectors.heads, atol=1e-3)
+    inside = whole.inside(3, 1, 2)
+    np.testing.assert_allclose(inside.left.keys, inside.right.keys, atol=1e-3)
+    assert inside.right.c_kv.shape == (64,)
+    for latent in (1, 40, 63):
+        run = decode("Hello the", **asked, latent=latent)
+        assert run.right.cache_elems == latent
+        assert run.right.cache_bytes[-1] == run.n_steps * 2 * latent * 4
+        assert run.differences is None
+    assert decode("Hello the", **asked).right.cache_elems == 42
+
+
+@pytest.mark.parametrize("latent", [0, 65])
+def test_a_latent_that_is_wider_than_what_it_holds_is_refused(latent):
+    fetch("smollm2")
+    said = refusal(lambda: decode("Hello", source="smollm2", latent=latent))
+    assert said == f"latent: expected a whole number from 1 to 64, got {latent}"
+
+
+def test_other_sizes_of_it_are_refused():
+    fetch("smollm2")
+    said = refusal(lambda: decode("Hello", source="smollm2", heads=2))
+    assert said.startswith("n_heads: expected 4 for the trained model, got 2")
+
+
+def test_bases_of_another_shape_are_refused(data_folder):
+    fetch("smollm2")
+    write_bases(data_folder, 3, 64)
+    said = refusal(lambda: decode("Hello", source="smollm2"))
+    assert said.startswith(
+        "smollm2-bases.safetensors: expected 2 bases of 64, got shape (3, 64, 64)"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["gpt"], []])

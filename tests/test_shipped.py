@@ -10,6 +10,7 @@ from mla_viz.findings.claims import judge
 from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
+from mla_viz.model.latent import BASES, bases
 from mla_viz.model.sources import MEMBERS, find_source, source_names
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.published.accelerators import accelerators
@@ -29,6 +30,7 @@ LOADERS = {
     QUANTISED_FILE: load_quantised.__wrapped__,
     "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
+    BASES.format("smollm2"): lambda: bases.__wrapped__("smollm2", 30, 384),
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{
         f"family/{name}.safetensors": lambda name=name: find_source.__wrapped__(name)

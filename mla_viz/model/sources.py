@@ -5,7 +5,7 @@ becomes tokens for it, and makes the weights of a geometry. Knows no run and no 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 
 from mla_viz.config import (
@@ -16,13 +16,16 @@ from mla_viz.config import (
     told,
 )
 from mla_viz.mechanisms.table import (
+    CUT_MECHANISMS,
     MECHANISMS,
     MLA_MECHANISMS,
     OWN_WEIGHTS,
+    group_kv_heads,
     mechanism_of,
     model_label,
 )
 from mla_viz.model.decoder import ModelWeights
+from mla_viz.model.latent import bases, latent_geometry, to_latent
 from mla_viz.model.llama import load_llama
 from mla_viz.model.tokenizer import ByteTokenizer, ChatTokenizer, stories_tokenizer
 from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
@@ -177,7 +180,8 @@ def offered_mechanisms(source: Source) -> list[str]:
 def follows(source: Source, mechanism: str, field: str) -> bool:
     """Whether the model that a mechanism runs beside this source changes with one of its dials."""
     of_any_attention = field in ("heads", "v_head_dim", "layers")
-    return mechanism in source.mechanisms and (of_any_attention or mechanism in MLA_MECHANISMS)
+    latent = (*MLA_MECHANISMS, *CUT_MECHANISMS)
+    return mechanism in source.mechanisms and (of_any_attention or mechanism in latent)
 
 
 def _trained() -> Source:
@@ -223,20 +227,37 @@ def _member(name: str) -> Source:
 
 
 def _pretrained(name: str) -> Source:
-    """A model of others that was fetched, as its file has it: it has one size."""
+    """A model of others that was fetched: as its file has it, and its attention cut to a latent."""
     model = PRETRAINED[name]
     folder, files = fetched(model)
     checkpoint = open_checkpoint(folder, [file.name for file in files])
     full = checkpoint.geometry
-    own, tokenizer = mechanism_of(full.attention), ChatTokenizer(checkpoint.tokenizer())
+    g, tokenizer = full.attention, ChatTokenizer(checkpoint.tokenizer())
+    own, cut = mechanism_of(g), CUT_MECHANISMS[0]
+    both = 2 * g.n_kv_heads * g.head_dim
+    dials = {"latent": Dial(1, both, both * 2 // 3, slider=(both // 6, both))}
+    original = cache(lambda: load_llama(checkpoint))
+
+    def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
+        _as_asked(replace(shape, latent=None), full)
+        if mechanism == own:
+            return full
+        return replace(full, attention=latent_geometry(g, _within(dials, "latent", shape)))
+
+    def load(geometry: ModelGeometry, _: int) -> ModelWeights:
+        rank = getattr(geometry.attention, "kv_lora_rank", None)
+        if rank is None:
+            return original()
+        return to_latent(original(), bases(name, full.n_layers, both), rank)
+
     return Source(
         name=name,
         label=source_label(name),
-        mechanisms=(own,),
-        start={"heads": full.attention.n_heads, "latent": None, "left": own, "right": own},
-        dials={},
-        geometry=lambda shape, _: _as_asked(shape, full),
-        load=cache(lambda *_: load_llama(checkpoint)),
+        mechanisms=(own, cut),
+        start={"heads": g.n_heads, "latent": dials["latent"].start, "left": own, "right": cut},
+        dials=dials,
+        geometry=geometry,
+        load=load,
         tokenizer=lambda: tokenizer,
         alone=True,
     )
@@ -258,7 +279,10 @@ def _synthetic() -> Source:
     def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
         value = partial(_within, dials, shape=shape)
         heads, v_head_dim = value("heads"), value("v_head_dim")
-        if kv_heads := MECHANISMS[mechanism].kv_heads:
+        if mechanism in CUT_MECHANISMS:
+            plain = GQAGeometry(SYNTHETIC_D_MODEL, heads, group_kv_heads(heads), v_head_dim)
+            attention = latent_geometry(plain, value("latent"))
+        elif kv_heads := MECHANISMS[mechanism].kv_heads:
             attention = GQAGeometry(SYNTHETIC_D_MODEL, heads, kv_heads(heads), v_head_dim)
         else:
             attention = MLAGeometry(

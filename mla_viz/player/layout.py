@@ -110,7 +110,10 @@ class Cells(TypedDict):
 
 
 class Dims(TypedDict):
-    """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims."""
+    """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims.
+
+    `rope` are those that RoPE has turned where a row is cached: 0 where it turns them afterwards.
+    """
 
     d_model: int
     qk: int

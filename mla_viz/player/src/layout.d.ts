@@ -80,7 +80,7 @@ export interface Cells {
   data: NDArray<Uint8Array, [n_layers: number, rows: number, elems: number]>;
 }
 
-/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. */
+/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. `rope` are those that RoPE has turned where a row is cached: 0 where it turns them afterwards. */
 export interface Dims {
   d_model: number;
   qk: number;

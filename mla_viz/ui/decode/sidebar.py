@@ -21,6 +21,7 @@ from mla_viz.model.sources import (
     source_label,
     source_names,
 )
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.settings import Settings
 from mla_viz.ui.numbers import short_label
 from mla_viz.words import count_text
@@ -135,11 +136,13 @@ class Sidebar:
     def _main(self) -> None:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
-        self._choice("source", "Weights", list(source_names()), Settings.source, source_label)
+        sources = [name for name in source_names() if name not in PRETRAINED]
+        self._choice("source", "Weights", sources, Settings.source, source_label)
         self._source = find_source(self.values["source"])
         if self._source.dials:
             for field in ALWAYS_SHOWN:
-                self._dial(field)
+                if field in self._source.dials:
+                    self._dial(field)
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
