@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.findings.claims import judge
+from mla_viz.findings.cuts import load_cuts
 from mla_viz.findings.family import load_family
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
@@ -86,7 +87,7 @@ def trained_weights(heads, latent):
 
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors, bases)
-    results = (load_family, load_quantised)
+    results = (load_cuts, load_family, load_quantised)
     for kept in (*sources, *results, judge._prose, published_models, accelerators):
         kept.cache_clear()
 

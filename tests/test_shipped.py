@@ -7,6 +7,7 @@ import pytest
 from mla_viz import shipped
 from mla_viz.cli import main
 from mla_viz.findings.claims import judge
+from mla_viz.findings.cuts import CUTS_FILE, load_cuts
 from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
@@ -30,6 +31,7 @@ LOADERS = {
     QUANTISED_FILE: load_quantised.__wrapped__,
     "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
+    CUTS_FILE: load_cuts.__wrapped__,
     BASES.format("smollm2"): lambda: bases.__wrapped__("smollm2", 30, 384),
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{
