@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO, get_args
 import torch
 
 from mla_viz import cli_caches as caches
+from mla_viz import cli_speed as speed
 from mla_viz.bench import command
 from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--json", action="store_true", help="one JSON list, nothing else")
     caches.memory_arguments(commands.add_parser("memory", help="bytes of a model's cache"))
     caches.fits_arguments(commands.add_parser("fits", help="sequences that fit beside the weights"))
+    speed.arguments(commands.add_parser("speed", help="the least that a decode step takes"))
     caches.audit_arguments(commands.add_parser("audit", help="why a cache is larger than that"))
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
@@ -342,6 +344,7 @@ _COMMANDS = {
     "fits": caches.run_fits,
     "audit": caches.run_audit,
     "parallel": _parallel,
+    "speed": speed.run,
     "bench": command.run,
 }
 

@@ -33,6 +33,17 @@ class Baseline:
     elems: int
 
 
+def geometry_beside(mechanism: str, g: MLAGeometry) -> AttentionGeometry:
+    """The layer that a mechanism runs: an MLA layer, or plain heads of its number and width.
+
+    Worked: mha beside DeepSeek-V3 has 128 heads of 128, which keep 32,768 values a token.
+    """
+    kv_heads = MECHANISMS[mechanism].kv_heads
+    if kv_heads is None:
+        return g
+    return GQAGeometry(g.d_model, g.n_heads, kv_heads(g.n_heads), g.v_head_dim)
+
+
 def cache_elems(mechanism: str, geometry: AttentionGeometry) -> int:
     """Elements that a mechanism caches for one token in one layer.
 

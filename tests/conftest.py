@@ -16,6 +16,7 @@ from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.findings.claims import judge
 from mla_viz.findings.cuts import load_cuts
 from mla_viz.findings.family import load_family
+from mla_viz.findings.measured import shipped_benches
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
 from mla_viz.model.latent import bases
@@ -87,7 +88,7 @@ def trained_weights(heads, latent):
 
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors, bases)
-    results = (load_cuts, load_family, load_quantised)
+    results = (load_cuts, load_family, load_quantised, shipped_benches)
     for kept in (*sources, *results, judge._prose, published_models, accelerators):
         kept.cache_clear()
 

@@ -1,23 +1,31 @@
 """The bench: what is counted, what is refused, what a stop leaves. No time is asserted."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from math import isclose
+from time import sleep
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 
 from mla_viz import cli
+from mla_viz.attention.core import Pages
 from mla_viz.attention.ops import Watch, attend_grouped
+from mla_viz.attention.weights import cast, random_mla
 from mla_viz.bench import points
+from mla_viz.bench.machine import machine_text, working_bytes
 from mla_viz.bench.peers import EINSUM, TRANSFORMERS, absorbed_by_einsum, transformers_step
 from mla_viz.bench.points import bench
-from mla_viz.bench.roofline import Roofline
+from mla_viz.bench.queries import absorbed, query_works, rebuilt
 from mla_viz.bench.settings import TIMED, BenchSettings
-from mla_viz.bench.steps import NO_CORE, Layer, steps
-from mla_viz.bench.timing import Times, in_turn
+from mla_viz.bench.steps import NO_CORE, Layer, fill, random_layer, steps
+from mla_viz.bench.timing import Times, Turns
 from mla_viz.config import GQAGeometry, MLAGeometry
-from mla_viz.cost import core_operations, moved_bytes, operations
+from mla_viz.cost import core_operations, moved_bytes, operations, query_flops
+from mla_viz.findings.measured import Bench, Roofline
 
 CONFIG = {
     "hidden_size": 24,
@@ -105,29 +113,120 @@ def test_plain_heads_have_the_number_and_width_of_the_layer(tiny):
 # What is timed
 
 
+def layer_of(settings, mechanism):
+    weights = random_layer(settings.geometry_of(mechanism), settings.dtype)
+    return Layer(settings, mechanism, weights)
+
+
 @pytest.mark.parametrize("mechanism", TIMED)
-def test_a_step_is_one_token_over_a_full_cache_and_can_be_repeated(tiny, mechanism):
-    layer = Layer(tiny, mechanism, 9)
-    first, second = layer.step(), layer.step()
-    assert first.shape == (2, 1, 24)
-    assert torch.equal(first, second)
-    layer._x = layer._x + 1
-    assert not torch.equal(layer.step(), first)
-
-
-@pytest.mark.parametrize("mechanism", [name for name in TIMED if name not in NO_CORE])
-def test_a_core_scores_every_token_of_the_context(tiny, mechanism, monkeypatch):
+def test_a_step_is_one_token_over_a_full_cache_and_can_be_repeated(tiny, mechanism, monkeypatch):
     seen = []
 
     def watched(q, k, v, scale, watch):
-        seen.append((k.shape[-2], scale))
+        seen.append(k.shape[-2])
+        return attend_grouped(q, k, v, scale, watch)
+
+    layer = layer_of(tiny, mechanism)
+    for file in (layer._row.attend.__module__, "mla_viz.attention.mla"):
+        monkeypatch.setattr(f"{file}.attend_grouped", watched, raising=False)
+    step = layer.over(9)["layer"]
+    first, second = step(), step()
+    assert first.shape == (2, 1, 24)
+    assert torch.equal(first, second)
+    assert not torch.equal(layer.over(9)["layer"](), first)
+    assert {*seen} == {9}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mechanism", [name for name in TIMED if name not in NO_CORE])
+def test_a_core_scores_every_token_of_the_context(tiny, mechanism, dtype, monkeypatch):
+    seen, tiny = [], BenchSettings(**vars_of(tiny, dtype=dtype))
+
+    def watched(q, k, v, scale, watch):
+        seen.append((k.total if isinstance(k, Pages) else k.shape[-2], scale))
         assert not v.isnan().any()
         return attend_grouped(q, k, v, scale, watch)
 
     monkeypatch.setattr("mla_viz.bench.steps.attend_grouped", watched)
-    [(_, _, work), _] = steps(BenchSettings(**vars_of(tiny, mechanisms=(mechanism,))), 9)
-    assert work().shape[:3] == (2, 4, 1)
+    assert layer_of(tiny, mechanism).over(9)["core"]().shape[:3] == (2, 4, 1)
     assert seen == [(9, tiny.geometry_of(mechanism).softmax_scale)]
+
+
+def test_where_a_kernel_serves_the_core_torch_is_timed_beside_it(tiny, monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.steps.served", lambda *_: True)
+    timed = {"contexts": (9,), "mechanisms": ("mha", "mla_absorbed"), "with_peers": False}
+    asked = BenchSettings(**vars_of(tiny, **timed))
+    plain_core, plain_layer, core, by_torch, layer = bench(asked).points
+    assert [p.part for p in (plain_core, plain_layer)] == ["core", "layer"]
+    assert [p.part for p in (core, by_torch, layer)] == ["core", "core_torch", "layer"]
+    assert (core.flops, core.bytes) == (by_torch.flops, by_torch.bytes)
+    made = layer_of(asked, "mla_absorbed").over(9)
+    torch.testing.assert_close(made["core"](), made["core_torch"]())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_everything_runs_on_a_cuda_device(tiny, dtype):
+    found = bench(BenchSettings(**vars_of(tiny, device="cuda", dtype=dtype, query_tokens=(3,))))
+    assert found.machine == torch.cuda.get_device_name()
+    assert (len(found.points), len(found.queries)) == (2 * (2 * len(TIMED) - len(NO_CORE)), 4)
+    assert all(p.working_bytes > 0 for p in found.points)
+
+
+def test_every_context_and_mechanism_of_a_layer_shares_its_weights(tiny, monkeypatch):
+    made = []
+
+    def counted(*args):
+        made.append(args)
+        return random_layer(*args)
+
+    monkeypatch.setattr("mla_viz.bench.steps.random_layer", counted)
+    assert len(list(steps(tiny))) == 2 * (2 * len(TIMED) - len(NO_CORE))
+    assert len(made) == 4  # MLA, MHA, GQA and MQA
+
+
+@given(
+    context=st.integers(1, 12),
+    queries=st.integers(1, 9),
+    scores=st.sampled_from((1, 40, 1 << 20)),
+)
+def test_many_queries_are_the_same_absorbed_and_rebuilt(context, queries, scores):
+    generator = torch.Generator().manual_seed(context)
+    w = cast(random_mla(G, generator), torch.float64, "cpu")
+    rows = torch.randn(context, 20, generator=generator, dtype=torch.float64)
+    q = torch.randn(4, queries, 10, generator=generator, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mla_viz.bench.queries.SCORES", scores)
+        torch.testing.assert_close(absorbed(w, q, rows), rebuilt(w, q, rows))
+
+
+def test_many_queries_are_timed_and_counted(tiny):
+    asked = BenchSettings(**vars_of(tiny, query_tokens=(7, 1), with_peers=False))
+    assert [key[:2] for key in query_works(asked, 5)] == [
+        (form, tokens) for tokens in (1, 7) for form in ("mla_absorbed", "mla_reexpand")
+    ]
+    found = bench(asked)
+    assert len(found.queries) == 2 * 2 * 2
+    for q in found.queries:
+        assert q.flops == query_flops(q.form, G, q.query_tokens, q.context)
+        read = 20 * 4 * q.context
+        assert isclose(q.limit_us, found.roofline.limit_us(q.flops, read))
+        assert isclose(q.fraction_of_limit, q.limit_us / q.time_us)
+
+
+@given(first=st.integers(64, 4096), second=st.integers(64, 4096))
+def test_working_memory_is_the_most_that_is_held_at_a_time(first, second):
+    def work():
+        torch.ones(first)
+        a = torch.ones(second)
+        return a + 1
+
+    assert 0 <= working_bytes(work) - 4 * max(first, 2 * second) < 64
+
+
+def test_a_machine_names_itself():
+    assert machine_text(1).endswith(", 1 thread")
+    assert len(machine_text(2)) > len(", 2 threads")
 
 
 def vars_of(settings, **changes):
@@ -161,13 +260,52 @@ def test_peers_stand_beside_the_absorbed_step(tiny):
     assert all(isclose(peer.times_ours, peer.time_us / peer.ours_us) for peer in found.peers)
 
 
-def test_work_takes_turns_after_warming_up():
+def test_work_takes_turns_after_warming_up(monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.timing.SAMPLE_US", 0)
     calls, rounds = [], []
     works = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = in_turn(works, 3, lambda *told: rounds.append(told))
+    turns = Turns(works, lambda *told: rounds.append(told))
+    turns.run(3)
     assert calls == list("ab" * 5)
-    assert [len(of.us) for of in times.values()] == [3, 3]
+    assert [len(of.us) for of in turns.times.values()] == [3, 3]
     assert rounds == [(i, 5) for i in range(6)]
+
+
+def test_a_sample_begins_and_ends_when_all_is_done(monkeypatch):
+    monkeypatch.setattr("mla_viz.bench.timing.SAMPLE_US", 0)
+    calls = []
+    Turns({"a": lambda: calls.append("a")}, lambda *_: None, lambda: calls.append("done")).run(3)
+    assert calls == ["done", "a", "done"] * 5
+
+
+def test_short_work_is_called_until_it_can_be_timed():
+    calls = Counter()
+    works = {"quick": lambda: calls.update("q"), "slow": lambda: calls.update("s") or sleep(0.01)}
+    turns = Turns(works, lambda *_: None)
+    turns.run(3)
+    assert calls["s"] == 5
+    assert calls["q"] > 50
+    assert turns.times["quick"].median < 1e3 < turns.times["slow"].median
+
+
+@pytest.mark.parametrize("stop_at", range(1, 12))
+def test_a_stop_leaves_the_rounds_that_are_whole(stop_at):
+    calls = Counter()
+
+    def work():
+        calls.update("a")
+        if calls["a"] == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mla_viz.bench.timing.SAMPLE_US", 0)
+        turns = Turns({"first": work, "second": work}, lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            turns.run(9)
+    whole = max(0, (stop_at - 1) // 2 - 2)
+    assert {name: len(of.us) for name, of in turns.times.items()} == (
+        {"first": whole, "second": whole} if whole else {}
+    )
 
 
 def test_times_that_lie_apart_are_those_of_a_busy_machine():
@@ -199,7 +337,13 @@ def test_a_load_before_it_began_is_told(tiny, monkeypatch):
         ({"dtype": "int8"}, "dtype: expected one of float64, float32"),
         ({"mechanisms": ("recompute",)}, "mechanisms: expected one of mla_expanded"),
         ({"mechanisms": ()}, "mechanisms: expected from 1 to 7 of them, got 0"),
+        ({"query_tokens": (0,)}, "query_tokens: expected a whole number from 1 to 4096, got 0"),
+        (
+            {"query_tokens": tuple(range(1, 18))},
+            "query_tokens: expected 16 of them at most, got 17",
+        ),
         ({"repeats": 2}, "repeats: expected a whole number from 3 to 1000, got 2"),
+        ({"device": "tpu"}, "device: expected one of auto, cpu"),
         ({"threads": 0}, "threads: expected a whole number from 1 to 1024, got 0"),
     ],
 )
@@ -219,7 +363,7 @@ def test_a_config_that_is_none_of_mla_is_one_line(tmp_path, missing):
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_allocated(tiny, monkeypatch):
-    monkeypatch.setattr(points, "_Found", None)
+    monkeypatch.setattr(points, "_Measuring", None)
     monkeypatch.setattr(points, "usable_bytes", lambda _: tiny.memory_bytes - 1)
     with pytest.raises(ValueError, match="contexts: expected some that fit .* got 9 tokens"):
         bench(tiny)
@@ -228,39 +372,48 @@ def test_what_does_not_fit_is_refused_before_anything_is_allocated(tiny, monkeyp
 @pytest.mark.parametrize("mechanism", TIMED)
 def test_memory_grows_with_all_that_is_held(mechanism):
     few = BenchSettings(contexts=(4096,), mechanisms=(mechanism,), with_peers=False)
-    for more in ({"contexts": (8192,)}, {"batch": 2}, {"dtype": "float32"}, {"with_peers": True}):
-        assert BenchSettings(**vars_of(few, **more)).memory_bytes > few.memory_bytes
+    more = ({"contexts": (4096, 8)}, {"contexts": (8192,)}, {"batch": 2}, {"dtype": "float32"})
+    for changes in more:
+        assert BenchSettings(**vars_of(few, **changes)).memory_bytes > few.memory_bytes
 
 
 @pytest.mark.parametrize("mechanism", TIMED)
 @pytest.mark.parametrize("context", [33, 1025])
-def test_memory_covers_weights_and_the_whole_buffer_of_a_cache(config, mechanism, context):
-    s = BenchSettings(config, (context,), 2, "bfloat16", (mechanism,), with_peers=False)
-    layer = Layer(s, mechanism, context)
-    tensors = [x for x in vars(layer.weights).values() if isinstance(x, torch.Tensor)]
-    held = sum(x.nbytes for x in tensors) + layer._cache.allocated_bytes
-    assert s._mechanism_bytes(mechanism, 2 * context, 2) > held
+def test_memory_covers_the_whole_buffer_of_every_cache(config, mechanism, context):
+    s = BenchSettings(config, (context, 20), 2, "bfloat16", (mechanism,), with_peers=False)
+    layer, held = layer_of(s, mechanism), 0
+    for tokens in s.contexts:
+        cache = layer._row.new_cache(layer._prepared, (2,))
+        fill(cache, layer.weights.geometry, (2,), tokens, torch.bfloat16)
+        held += cache.allocated_bytes
+    assert s._mechanism_bytes(mechanism, 2) >= held
+
+
+def stopped_at(asked, what, done=0):
+    def stop(now, rounds, _):
+        if now.startswith(what) and rounds >= done:
+            raise KeyboardInterrupt
+
+    return bench(asked, stop)
 
 
 def test_a_stop_keeps_what_is_there_and_gives_the_threads_back(tiny):
     threads = torch.get_num_threads()
-
-    def stop(what, *_):
-        if what.startswith("9 tokens"):
-            raise KeyboardInterrupt
-
-    found = bench(BenchSettings(**vars_of(tiny, threads=2)), stop)
-    assert not found.complete
-    assert {point.context for point in found.points} == {5}
-    assert found.roofline.threads == 2
-    assert torch.get_num_threads() == threads
-
-    def at_once(*_):
-        raise KeyboardInterrupt
-
-    nothing = bench(tiny, at_once)
+    asked = BenchSettings(**vars_of(tiny, threads=2, query_tokens=(3,)))
+    nothing = stopped_at(asked, "mechanisms", 2)
     assert (nothing.roofline, nothing.points, nothing.complete) == (None, (), False)
-    json.dumps(nothing.record(), allow_nan=False)
+    some = stopped_at(asked, "mechanisms", 4)
+    assert {point.context for point in some.points} == {5, 9}
+    assert {point.repeats for point in some.points} == {2}
+    assert (some.peers, some.complete) == ((), False)
+    later = stopped_at(asked, "9 tokens, many")
+    assert {query.context for query in later.queries} == {5}
+    assert {point.repeats for point in later.points} == {3}
+    assert later.roofline.threads == 2
+    assert torch.get_num_threads() == threads
+    for found in (nothing, some, later, bench(asked)):
+        record = json.loads(json.dumps(found.record(), allow_nan=False))
+        assert Bench.of(record) == found
 
 
 # The command
@@ -276,7 +429,7 @@ def test_the_command_prints_one_object_or_a_line_a_point(config, capsys):
     assert record["layer"]["kv_lora_rank"] == 16
     assert record["roofline"]["threads"] == 1
     assert len(record["points"]) == 2 * 4
-    assert "5 tokens: round 5 of 5" in said.err
+    assert "mechanisms: round 5 of 5" in said.err
     cli.main([*asked, "--no-peers"])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "of the limit" in line][0].startswith("mha           core")
@@ -284,7 +437,10 @@ def test_the_command_prints_one_object_or_a_line_a_point(config, capsys):
     assert not any("einsum" in line for line in lines)
 
 
-@pytest.mark.parametrize("asked", [["--contexts", "0"], ["--geometry", "x"], ["--contexts", "a"]])
+@pytest.mark.parametrize(
+    "asked",
+    [["--contexts", "0"], ["--geometry", "x"], ["--contexts", "a"], ["--device", "cuda:64"]],
+)
 def test_bad_options_exit_with_2(asked, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["bench", *asked])

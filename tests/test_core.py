@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mla_viz.attention import core, ops
+from mla_viz.attention.cache import KeyPages, Rows
 from mla_viz.attention.core import attend_one
 from mla_viz.attention.ops import Watch, attend_grouped
 
@@ -50,6 +51,96 @@ def test_bfloat16_is_as_near_to_float64_as_kernels_are_held_to(shape, total):
     assert 1 - 2 * (out.double() * expected).sum() / energy < 5e-6
     lse = scores.double().logsumexp(-1)
     torch.testing.assert_close(lse, true_scores.logsumexp(-1), atol=1e-6, rtol=8.01 / 65536)
+
+
+@pytest.mark.parametrize("total", [65, 1024, 4097])
+def test_pages_are_held_to_the_same_bounds(total):
+    q, k, v = (0.3 * x for x in case(16, 1, total, 192, 128, torch.bfloat16))
+    out, scores, probs = attend_one(q, paged(k), v, 192**-0.5)
+    expected, true_scores = exact(q, k, v, 192**-0.5)
+    gap = (out.double() - expected).abs()
+    assert ((gap < 8e-4) | (gap < 2.01 / 128 * expected.abs())).all()
+    lse = scores.double().logsumexp(-1)
+    torch.testing.assert_close(lse, true_scores.logsumexp(-1), atol=1e-6, rtol=8.01 / 65536)
+    assert scores.shape == probs.shape == (16, 1, total)
+
+
+def paged(k):
+    """Rows in pages, garbage behind the last."""
+    *lead, total, width = k.shape
+    pages = KeyPages(lead, width, k.dtype, "cpu")
+    pages._buffer.fill_(torch.nan)
+    pages.append(k)
+    return pages.pages
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    st.integers(0, 200),
+    st.sampled_from([(), (3,), (2, 3)]),
+    st.sampled_from(DTYPES),
+)
+def test_pages_give_back_the_rows_that_were_written(sizes, forgotten, lead, dtype):
+    pages, rows_ = (kind(lead, 5, dtype, "cpu") for kind in (KeyPages, Rows))
+    for size in sizes:
+        new = torch.randn(*lead, size, 5).to(dtype)
+        for kept in (pages, rows_):
+            kept.append(new)
+            kept.forget(min(forgotten, kept.seq_len - 1))
+        assert torch.equal(pages.filled, rows_.filled)
+        assert torch.equal(pages.pages.rows(), rows_.filled)
+        assert pages.filled_bytes == rows_.filled_bytes
+    before = pages.allocated_bytes
+    pages.reserve(pages.seq_len + 1000)
+    assert torch.equal(pages.filled, rows_.filled)
+    assert pages.allocated_bytes > before
+    assert pages.allocated.shape[-2] >= pages.seq_len + 1000
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 300),
+    st.integers(1, 24),
+    st.integers(1, 24),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    st.integers(0, 99),
+)
+def test_keys_in_pages_are_scored_as_keys_in_rows(n, total, qk, v, dtype, seed):
+    q, k, values = case(n, 1, total, qk, v, dtype, seed)
+    ours = attend_one(q, paged(k), values, qk**-0.5)
+    theirs = attend_one(q, k, values, qk**-0.5)
+    limit = 3e-6 if dtype == torch.float32 else 4e-2
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=limit, rtol=limit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("watched", [(), ("k",)])
+@pytest.mark.parametrize("seq", [1, 3])
+def test_a_cache_of_pages_is_attended_as_one_of_rows(dtype, watched, seq):
+    generator = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(2, 4, n, 10, generator=generator).to(dtype) for n in (seq, 140))
+    v = torch.randn(2, 4, 140, 6, generator=generator).to(dtype)
+    watch = Watch("probs", *watched)
+    out = attend_grouped(q, paged(k), v, 10**-0.5, watch)
+    expected = attend_grouped(q, k, v, 10**-0.5, Watch())
+    limit = 2e-6 if dtype == torch.float32 else 4e-2
+    torch.testing.assert_close(out, expected, atol=limit, rtol=limit)
+    assert {*watch.seen} == {"probs", *watched}
+    assert all(torch.equal(watch.seen[name], k) for name in watched)
+
+
+@given(st.integers(1, 700), st.integers(1, 40), st.sampled_from(DTYPES[1:]), st.integers(0, 99))
+def test_a_row_times_a_large_matrix(inner, width, dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, inner, generator=generator).to(dtype)
+    W = (torch.randn(inner, width, generator=generator) / inner**0.5).to(dtype)  # noqa: N806
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "LARGE", 1)
+        ours = ops.times(x, W)
+        assert torch.equal(ops.times(x[None], W), ours[None])
+    limit = {torch.float32: 3e-6}.get(dtype, 1.5e-2)
+    torch.testing.assert_close(ours.double(), x.double() @ W.double(), atol=limit, rtol=limit)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-13), (torch.float32, 3e-6)])

@@ -9,6 +9,7 @@ from mla_viz.cli import main
 from mla_viz.findings.claims import judge
 from mla_viz.findings.cuts import CUTS_FILE, load_cuts
 from mla_viz.findings.family import FAMILY_FILE, load_family
+from mla_viz.findings.measured import SPEED_FILE, shipped_benches
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
 from mla_viz.model.latent import BASES, bases
@@ -29,6 +30,7 @@ LOADERS = {
     FAMILY_FILE: load_family.__wrapped__,
     GRID_FILE: load_grid.__wrapped__,
     QUANTISED_FILE: load_quantised.__wrapped__,
+    SPEED_FILE: shipped_benches.__wrapped__,
     "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
     CUTS_FILE: load_cuts.__wrapped__,

@@ -5,13 +5,17 @@ Readers get views of the filled part, never copies.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from mla_viz.attention.core import PAGE, Pages
+
 FIRST_CAPACITY = 16
+ODD = 64  # tokens of room that columns have more
 
 
 class Rows:
@@ -20,22 +24,30 @@ class Rows:
     def __init__(
         self, lead: Sequence[int], width: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        self._buffer = torch.empty(*lead, FIRST_CAPACITY, width, dtype=dtype, device=device)
-        self.seq_len = 0
+        like = torch.empty(*lead, 0, width, dtype=dtype, device=device)
+        self._buffer, self.seq_len = self._room(like, FIRST_CAPACITY), 0
+
+    @staticmethod
+    def _room(like: Shaped[Tensor, "*lead held width"], capacity: int) -> Shaped[Tensor, "..."]:
+        """Unwritten rows, as many as asked for at least."""
+        return like.new_empty(*like.shape[:-2], capacity, like.shape[-1])
 
     def append(self, rows: Shaped[Tensor, "*lead new width"]) -> None:
         """Write the rows behind the filled part."""
         needed = self.seq_len + rows.shape[-2]
         capacity = self._buffer.shape[-2]
-        if needed > capacity:
-            while capacity < needed:
-                capacity *= 2
-            *lead, _, width = self._buffer.shape
-            grown = self._buffer.new_empty(*lead, capacity, width)
-            grown[..., : self.seq_len, :] = self.filled
-            self._buffer = grown
+        while capacity < needed:
+            capacity *= 2
+        self.reserve(capacity)
         self._buffer[..., self.seq_len : needed, :] = rows
         self.seq_len = needed
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many rows in all."""
+        if capacity > self._buffer.shape[-2]:
+            grown = self._room(self._buffer, capacity)
+            grown[..., : self.seq_len, :] = self.filled
+            self._buffer = grown
 
     def forget(self, tokens: int) -> None:
         """Take the newest rows away."""
@@ -62,8 +74,82 @@ class Rows:
         return self.allocated.nbytes
 
 
+class Columns(Rows):
+    """Rows that lie column by column, so that a product over tokens need not turn them first."""
+
+    @staticmethod
+    def _room(like: Shaped[Tensor, "*lead held width"], capacity: int) -> Shaped[Tensor, "..."]:
+        """Unwritten rows; columns never lie a power of two apart, which caches are slow at."""
+        return like.new_empty(*like.shape[:-2], like.shape[-1], capacity + ODD).mT
+
+
+class KeyPages:
+    """Rows that grow page by page, and lie in each as `core.Pages` has them."""
+
+    def __init__(
+        self, lead: Sequence[int], width: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        self._buffer = torch.empty(*lead, 1, width, PAGE, dtype=dtype, device=device)
+        self.seq_len = 0
+
+    def append(self, rows: Float[Tensor, "*lead new width"]) -> None:
+        """Write the rows behind the filled part."""
+        needed = self.seq_len + rows.shape[-2]
+        capacity = self._buffer.shape[-3] * PAGE
+        while capacity < needed:
+            capacity *= 2
+        self.reserve(capacity)
+        for first in range(self.seq_len - self.seq_len % PAGE, needed, PAGE):
+            begin, end = max(first, self.seq_len), min(first + PAGE, needed)
+            new = rows[..., begin - self.seq_len : end - self.seq_len, :]
+            self._buffer[..., first // PAGE, :, begin - first : end - first] = new.mT
+        self.seq_len = needed
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many rows in all."""
+        *lead, held, width, page = self._buffer.shape
+        pages = -(-capacity // page)
+        if pages > held:
+            grown = self._buffer.new_empty(*lead, pages, width, page)
+            grown[..., :held, :, :] = self._buffer
+            self._buffer = grown
+
+    def forget(self, tokens: int) -> None:
+        """Take the newest rows away."""
+        self.seq_len -= tokens
+
+    @property
+    def pages(self) -> Pages:
+        """View of the pages written so far."""
+        return Pages(self._buffer[..., : -(-self.seq_len // PAGE), :, :], self.seq_len)
+
+    @property
+    def filled(self) -> Float[Tensor, "*lead seq width"]:
+        """The rows written so far: a copy."""
+        return self.pages.rows()
+
+    @property
+    def allocated(self) -> Float[Tensor, "*lead capacity width"]:
+        """All rows, the unwritten ones included: a copy."""
+        return self._buffer.mT.flatten(-3, -2)
+
+    @property
+    def filled_bytes(self) -> int:
+        """Bytes of the rows written so far."""
+        *lead, _, width, _ = self._buffer.shape
+        return prod(lead) * self.seq_len * width * self._buffer.itemsize
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes held, capacity for tokens to come included."""
+        return self._buffer.nbytes
+
+
 class HeadCache:
-    """Keys and values of every (key/value) head."""
+    """Keys and values of every (key/value) head.
+
+    With one query a head, keys in half precision on a processor lie in pages.
+    """
 
     def __init__(
         self,
@@ -71,8 +157,12 @@ class HeadCache:
         widths: tuple[int, int],
         dtype: torch.dtype,
         device: torch.device | str,
+        one_query: bool = False,
     ) -> None:
-        self._k, self._v = (Rows(lead, width, dtype, device) for width in widths)
+        qk, v = widths
+        paged = one_query and _half_on_cpu(dtype, device)
+        self._k = (KeyPages if paged else Rows)(lead, qk, dtype, device)
+        self._v = Rows(lead, v, dtype, device)
 
     def append(
         self, k: Float[Tensor, "*batch n_heads new qk"], v: Float[Tensor, "*batch n_heads new v"]
@@ -81,6 +171,11 @@ class HeadCache:
         self._k.append(k)
         self._v.append(v)
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many tokens in all."""
+        self._k.reserve(capacity)
+        self._v.reserve(capacity)
+
     def forget(self, tokens: int) -> None:
         """Take the newest tokens away."""
         self._k.forget(tokens)
@@ -88,8 +183,13 @@ class HeadCache:
 
     @property
     def k(self) -> Float[Tensor, "*batch n_heads seq qk"]:
-        """View of all keys."""
+        """All keys: a view, or a copy where they lie in pages."""
         return self._k.filled
+
+    @property
+    def keys(self) -> Float[Tensor, "*batch n_heads seq qk"] | Pages:
+        """All keys as they lie: a view."""
+        return self._k.pages if isinstance(self._k, KeyPages) else self._k.filled
 
     @property
     def v(self) -> Float[Tensor, "*batch n_heads seq v"]:
@@ -123,7 +223,8 @@ class HeadCache:
 class LatentCache:
     """One latent and one rotated key a token, side by side in a single row.
 
-    The absorbed form attends to whole rows as keys and to their first part as values.
+    The absorbed form attends to whole rows as keys and to their first part as values. For it, rows
+    in half precision lie column by column on a processor; not where none are `mixed` as they lie.
     """
 
     def __init__(
@@ -133,9 +234,12 @@ class LatentCache:
         qk_rope_head_dim: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        *,
+        mixed: bool = True,
     ) -> None:
         self._kv_lora_rank = kv_lora_rank
-        self._rows = Rows(lead, kv_lora_rank + qk_rope_head_dim, dtype, device)
+        rows = Columns if mixed and _half_on_cpu(dtype, device) else Rows
+        self._rows = rows(lead, kv_lora_rank + qk_rope_head_dim, dtype, device)
 
     def append(
         self,
@@ -144,6 +248,10 @@ class LatentCache:
     ) -> None:
         """Add the normalised latent and the rotated key of new tokens."""
         self._rows.append(torch.cat([c_kv, k_rope], -1))
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many tokens in all."""
+        self._rows.reserve(capacity)
 
     def forget(self, tokens: int) -> None:
         """Take the newest tokens away."""
@@ -181,6 +289,10 @@ class LatentCache:
     def table(self) -> Float[Tensor, "*batch seq elems"]:
         """One row a token: latent, then key."""
         return self.latent_and_rope
+
+
+def _half_on_cpu(dtype: torch.dtype, device: torch.device | str) -> bool:
+    return dtype.itemsize == 2 and torch.device(device).type == "cpu"
 
 
 class NoCache:

@@ -17,8 +17,8 @@ from mla_viz.attention.weights import GQAWeights
 def new_cache(w: GQAWeights, batch: Sequence[int]) -> HeadCache:
     """An empty cache for weights of this geometry, dtype and device."""
     g = w.geometry
-    lead = (*batch, g.n_kv_heads)
-    return HeadCache(lead, (g.head_dim, g.head_dim), w.W_O.dtype, w.W_O.device)
+    lead, one_query = (*batch, g.n_kv_heads), g.n_heads == g.n_kv_heads
+    return HeadCache(lead, (g.head_dim, g.head_dim), w.W_O.dtype, w.W_O.device, one_query)
 
 
 def attend(
@@ -32,7 +32,7 @@ def attend(
     x = x.unsqueeze(-3)
     cache.append(rotate(per_head(x, w.W_K), rope), per_head(x, w.W_V))
     q = rotate(per_head(x, w.W_Q), rope)
-    o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale, watch)
+    o_head = attend_grouped(q, cache.keys, cache.v, w.geometry.softmax_scale, watch)
     watch(q=q, o_head=o_head)
     return Attended(merge_heads(o_head, w.W_O), watch.seen)
 

@@ -17,7 +17,8 @@ from mla_viz.attention.weights import LatentGQAWeights
 
 def new_cache(w: LatentGQAWeights, batch: Sequence[int]) -> LatentCache:
     """An empty cache for weights of this geometry, dtype and device."""
-    return LatentCache(batch, w.geometry.kv_lora_rank, 0, w.W_O.dtype, w.W_O.device)
+    g = w.geometry
+    return LatentCache(batch, g.kv_lora_rank, 0, w.W_O.dtype, w.W_O.device, mixed=False)
 
 
 def attend(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.mla import latent, new_latent_cache, query_input
-from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, per_head, rotate
+from mla_viz.attention.mla import attend_latents, latent, new_latent_cache, query_input
+from mla_viz.attention.ops import Attended, Watch, merge_heads, per_head, rotate
 from mla_viz.attention.weights import MLAWeights
 
 
@@ -29,8 +29,8 @@ def attend(
     q_nope, q_rope = per_head(c_q, w.W_UQ), rotate(per_head(c_q, w.W_QR), rope)
     q_latent = per_head(q_nope, w.W_UK.mT)
     q = torch.cat([q_latent, q_rope], -1)
-    k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
-    o_latent = attend_grouped(q, k, v, w.geometry.softmax_scale, watch)
+    rows, g = cache.latent_and_rope, w.geometry
+    o_latent = attend_latents(q, rows, g.kv_lora_rank, g.softmax_scale, watch)
     o_head = per_head(o_latent, w.W_UV)
     watch(q_nope=q_nope, q_rope=q_rope, q_latent=q_latent, o_latent=o_latent, o_head=o_head)
     watch(c_kv=c_kv, k_rope=k_rope)

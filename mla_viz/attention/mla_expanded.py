@@ -19,7 +19,7 @@ def new_cache(w: MLAWeights, batch: Sequence[int]) -> HeadCache:
     """An empty cache for weights of this geometry, dtype and device."""
     g = w.geometry
     widths = (g.qk_head_dim, g.v_head_dim)
-    return HeadCache((*batch, g.n_heads), widths, w.W_O.dtype, w.W_O.device)
+    return HeadCache((*batch, g.n_heads), widths, w.W_O.dtype, w.W_O.device, one_query=True)
 
 
 def attend(
@@ -33,7 +33,7 @@ def attend(
     c_kv, k_rope = latent(w, x, rope)
     cache.append(*expand(w, c_kv, k_rope))
     q = head_queries(w, x, rope)
-    o_head = attend_grouped(q, cache.k, cache.v, w.geometry.softmax_scale, watch)
+    o_head = attend_grouped(q, cache.keys, cache.v, w.geometry.softmax_scale, watch)
     watch(q=q, c_kv=c_kv, k_rope=k_rope, o_head=o_head)
     return Attended(merge_heads(o_head, w.W_O), watch.seen)
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mla_viz.attention.cache import LatentCache
 from mla_viz.attention.implementation import Implementation
-from mla_viz.attention.mla import latent, new_latent_cache, query_input
-from mla_viz.attention.ops import Attended, Watch, attend_grouped, merge_heads, per_head, rotate
+from mla_viz.attention.mla import attend_latents, latent, new_latent_cache, query_input
+from mla_viz.attention.ops import Attended, Watch, merge_heads, per_head, rotate
 from mla_viz.attention.weights import MLAWeights
 
 
@@ -49,8 +49,8 @@ def attend(
     c_q = query_input(w.base, x)
     q_latent, q_rope = per_head(c_q, w.W_UQ_UK), rotate(per_head(c_q, w.base.W_QR), rope)
     q = torch.cat([q_latent, q_rope], -1)
-    k, v = cache.latent_and_rope.unsqueeze(-3), cache.c_kv.unsqueeze(-3)
-    o_latent = attend_grouped(q, k, v, w.base.geometry.softmax_scale, watch)
+    rows, g = cache.latent_and_rope, w.base.geometry
+    o_latent = attend_latents(q, rows, g.kv_lora_rank, g.softmax_scale, watch)
     watch(q_rope=q_rope, q_latent=q_latent, o_latent=o_latent)
     watch(c_kv=c_kv, k_rope=k_rope)
     return Attended(merge_heads(o_latent, w.W_UV_O), watch.seen)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from mla_viz.attention.core import LARGE, attend_one, mix, scores_of
+from mla_viz.attention.core import LARGE, Pages, attend_one, mix, row_times, scores_of
 
 PASSING = (
     *("q", "q_nope", "q_rope", "q_latent"),
@@ -37,6 +37,15 @@ class Watch:
             raise ValueError(f"watch: expected names of {', '.join(PASSING)}, got {unknown[0]!r}")
         self._names, self._newest = names, newest
         self.seen: dict[str, Tensor] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked for."""
+        return not self._names
+
+    def wants(self, *names: str) -> bool:
+        """Whether one of them was asked for."""
+        return any(name in self._names for name in names)
 
     def __call__(self, **tensors: Tensor) -> None:
         """Keep those that were asked for."""
@@ -114,7 +123,7 @@ def causal_softmax(scores: Float[Tensor, "*lead seq total"]) -> Float[Tensor, "*
 
 def attend_grouped(
     q: Float[Tensor, "*batch n_heads seq qk"],
-    k: Float[Tensor, "*batch n_kv_heads total qk"],
+    k: Float[Tensor, "*batch n_kv_heads total qk"] | Pages,
     v: Float[Tensor, "*batch n_kv_heads total v"],
     scale: float,
     watch: Watch,
@@ -124,12 +133,18 @@ def attend_grouped(
     The queries of a group are one matrix, so that a shared key is read once for all of them.
     """
     n_heads, seq = q.shape[-3:-1]
-    n_kv_heads = k.shape[-3]
+    n_kv_heads = v.shape[-3]
+    one = seq == 1 and q.is_cpu and q.numel() > 0
+    if isinstance(k, Pages) and not (one and n_heads == n_kv_heads and not watch.wants("k")):
+        k = k.rows()
     grouped = q.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2)
-    if seq == 1 and q.is_cpu and q.numel():
-        flat = (x.flatten(0, -3) for x in (grouped, k, v))
-        out, scores, probs = (x.reshape(*q.shape[:-1], -1) for x in attend_one(*flat, scale))
-        watch(k=k, v=v, scores=scores, probs=probs)
+    if one:
+        keys = k.flat() if isinstance(k, Pages) else k.flatten(0, -3)
+        flat = attend_one(grouped.flatten(0, -3), keys, v.flatten(0, -3), scale)
+        out, scores, probs = (x.reshape(*q.shape[:-1], -1) for x in flat)
+        watch(v=v, scores=scores, probs=probs)
+        if not isinstance(k, Pages):
+            watch(k=k)
         return out
     scores = (grouped @ k.mT).unflatten(-2, (-1, seq)).flatten(-4, -3) * scale
     probs = causal_softmax(scores)
@@ -157,4 +172,15 @@ def merge_heads(
     o_head: Float[Tensor, "*batch n_heads seq v"], W_O: Float[Tensor, "n_heads v d_model"]
 ) -> Float[Tensor, "*batch seq d_model"]:
     """Sum over heads of o_head @ W_O, as one matrix product."""
-    return o_head.transpose(-3, -2).flatten(-2) @ W_O.flatten(0, 1)
+    return times(o_head.transpose(-3, -2).flatten(-2), W_O.flatten(0, 1))
+
+
+def times(
+    x: Float[Tensor, "*batch seq inner"],
+    W: Float[Tensor, "inner width"],  # noqa: N803
+) -> Float[Tensor, "*batch seq width"]:
+    """x W; one row against large weights is a sum of their rows: see `core`."""
+    one = x.shape[:-1].numel() == 1 and x.is_cpu and x.element_size() < 8
+    if not one or W.numel() < LARGE or not W.is_contiguous():
+        return x @ W
+    return row_times(x.flatten(), W).reshape(*x.shape[:-1], -1)

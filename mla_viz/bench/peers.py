@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mla_viz.bench.settings import BenchSettings
-from mla_viz.bench.steps import Layer
+from mla_viz.bench.steps import Layer, random_layer
 from mla_viz.bench.timing import Work
 from mla_viz.model.device import parse_dtype
 
@@ -20,10 +20,11 @@ EINSUM, TRANSFORMERS = "einsum, two caches", "transformers DeepseekV3Attention"
 
 def peers(s: BenchSettings, context: int) -> Iterator[tuple[str, str, Work, Work]]:
     """Name, part, its work, and that of `mla_absorbed` beside it."""
-    ours = Layer(s, "mla_absorbed", context)
-    yield EINSUM, "core", einsum_core(s, context), ours.core()
+    weights = random_layer(s.geometry_of("mla_absorbed"), s.dtype)
+    ours = Layer(s, "mla_absorbed", weights).over(context)
+    yield EINSUM, "core", einsum_core(s, context), ours["core"]
     if find_spec("transformers"):
-        yield TRANSFORMERS, "layer", transformers_step(s, context), ours.step
+        yield TRANSFORMERS, "layer", transformers_step(s, context), ours["layer"]
 
 
 def einsum_core(s: BenchSettings, context: int) -> Work:

@@ -1,110 +1,33 @@
 """The bench: every mechanism's decode step, beside what was counted and what the machine allows.
 
-Times are medians of repetitions that take turns, with the quickest and the slowest.
+Everything takes turns with the work that measures the machine's rates, so that both drift alike.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 
+from mla_viz.bench.machine import machine_text, working_bytes
 from mla_viz.bench.peers import peers
-from mla_viz.bench.roofline import Roofline, roofline
+from mla_viz.bench.queries import query_works
+from mla_viz.bench.roofline import roofline, roofline_works
 from mla_viz.bench.settings import BenchSettings
 from mla_viz.bench.steps import steps
-from mla_viz.bench.timing import Times, in_turn
-from mla_viz.cost import core_operations, moved_bytes, operations
+from mla_viz.bench.timing import Key, Times, Turns, Work
+from mla_viz.cost import core_operations, moved_bytes, operations, query_flops, row_bytes
+from mla_viz.findings.measured import Bench, Peer, Point, QueryPoint, Roofline
 from mla_viz.model.device import parse_dtype, usable_bytes
 
-PEER_REPEATS = 5  # a peer's step takes up to some hundred times as long
-
-QUIET = 0.5  # processes that want a core on a machine that does nothing else
+SLOW_REPEATS = 5  # of peers and of many queries, whose work takes up to some hundred times as long
 
 OnPart = Callable[[str, int, int], object]
 
 
-@dataclass(frozen=True)
-class Point:
-    """One mechanism at one context: `core` is attention over the cache, `layer` all of a layer.
-
-    Bytes are those that must move: weights once, and for each sequence all operands and results.
-    """
-
-    mechanism: str
-    part: str
-    context: int
-    batch: int
-    dtype: str
-    time_us: float
-    quickest_us: float
-    slowest_us: float
-    repeats: int
-    flops: int
-    bytes: int
-    gflops: float
-    gb_s: float
-    limit_us: float
-    fraction_of_limit: float
-    busy: bool
-
-
-@dataclass(frozen=True)
-class Peer:
-    """What another implementation took, and `mla_absorbed` in turn with it."""
-
-    peer: str
-    part: str
-    context: int
-    time_us: float
-    quickest_us: float
-    slowest_us: float
-    repeats: int
-    ours_us: float
-    times_ours: float
-    busy: bool
-
-
-@dataclass(frozen=True)
-class Bench:
-    """All that was measured; not `complete` where it was stopped.
-
-    `load` is how many processes wanted a core before it began, over a minute.
-    """
-
-    settings: BenchSettings
-    torch: str
-    load: float
-    roofline: Roofline | None
-    points: tuple[Point, ...]
-    peers: tuple[Peer, ...]
-    complete: bool
-
-    @property
-    def busy(self) -> bool:
-        """Whether the machine had other work: at the start, or because times lie far apart."""
-        measured = (*self.points, *self.peers, *((self.roofline,) if self.roofline else ()))
-        return self.load > QUIET or any(each.busy for each in measured)
-
-    def record(self) -> dict[str, Any]:
-        """As plain data: what `bench --json` prints."""
-        roof = self.roofline and asdict(self.roofline) | {"gflops": self.roofline.gflops}
-        return {
-            **asdict(self.settings),
-            "layer": asdict(self.settings.geometry_of("mla_absorbed")),
-            "torch": self.torch,
-            "load": self.load,
-            "roofline": roof,
-            "points": [asdict(point) for point in self.points],
-            "peers": [asdict(peer) for peer in self.peers],
-            "complete": self.complete,
-            "busy": self.busy,
-        }
-
-
 def bench(settings: BenchSettings, on_part: OnPart = lambda *_: None) -> Bench:
-    """Measure; Ctrl-C keeps what is there.
+    """Measure; Ctrl-C keeps the rounds that are whole.
 
     Args:
         settings: what is timed.
@@ -113,77 +36,105 @@ def bench(settings: BenchSettings, on_part: OnPart = lambda *_: None) -> Bench:
     Raises:
         ValueError: it does not fit in memory; nothing was allocated.
     """
-    settings.check_room(usable_bytes("cpu"))
+    settings.check_room(usable_bytes(settings.device))
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
-    found = _Found(settings, on_part)
+    measuring = _Measuring(settings, on_part)
     try:
         with torch.inference_mode():
-            found.measure()
+            measuring.measure()
     except KeyboardInterrupt:
-        return found.bench(complete=False)
+        return measuring.found
     finally:
         torch.set_num_threads(threads)
-    return found.bench(complete=True)
+    return replace(measuring.found, complete=True)
 
 
-class _Found:
-    """What is there so far."""
+class _Measuring:
+    """`found` is what is there so far."""
 
     def __init__(self, s: BenchSettings, on_part: OnPart) -> None:
         self._s, self._on_part = s, on_part
-        self._load, self._roofline = os.getloadavg()[0], None
-        self._points: list[Point] = []
-        self._peers: list[Peer] = []
-
-    def bench(self, *, complete: bool) -> Bench:
-        """As a record."""
-        parts = self._roofline, tuple(self._points), tuple(self._peers)
-        return Bench(self._s, torch.__version__, self._load, *parts, complete)
+        machine, load = machine_text(s.threads, s.device), os.getloadavg()[0]
+        self.found = Bench(
+            **{name: getattr(s, name) for name in ("geometry", "contexts", "batch", "dtype")},
+            **{name: getattr(s, name) for name in ("mechanisms", "query_tokens", "repeats")},
+            **{"threads": s.threads, "layer": s.geometry_of("mla_absorbed")},
+            **{"machine": machine, "torch": torch.__version__, "load": load},
+            **{"roofline": None, "points": (), "queries": (), "peers": (), "complete": False},
+        )
 
     def measure(self) -> None:
-        """The roofline, then context by context the mechanisms and the peers."""
-        self._roofline = roof = roofline(self._s, self._told("roofline"))
+        """The roofline and the mechanisms in turn; then the peers; then many queries."""
+        self._measure_points()
         for context in self._s.contexts:
-            self._measure_points(context, roof)
             if self._s.with_peers:
                 self._measure_peers(context)
+            if self._s.query_tokens:
+                self._measure_queries(context)
 
-    def _told(self, what: str) -> Callable[[int, int], object]:
-        return lambda done, rounds: self._on_part(what, done, rounds)
+    def _turns(self, what: str, works: Mapping[Key, Work]) -> Turns[Key]:
+        cuda = self._s.on_cuda
+        wait = partial(torch.cuda.synchronize, self._s.device) if cuda else lambda: None
+        return Turns(works, lambda *done: self._on_part(what, *done), wait)
 
-    def _measure_points(self, context: int, roof: Roofline) -> None:
-        works = {(mechanism, part): work for mechanism, part, work in steps(self._s, context)}
-        told = self._told(f"{context:,} tokens")
-        for (mechanism, part), times in in_turn(works, self._s.repeats, told).items():
-            self._points.append(self._point(mechanism, part, context, times, roof))
+    def _measure_points(self) -> None:
+        with self._s.place():
+            works = {tuple(key): work for *key, work in steps(self._s)}
+            rates = roofline_works(self._s)
+        working = {key: working_bytes(work, self._s.device) for key, work in works.items()}
+        turns = self._turns("mechanisms", {**rates, **works})
+        try:
+            turns.run(self._s.repeats)
+        finally:
+            if times := turns.times:
+                roof = roofline(self._s, times)
+                order = sorted(works, key=lambda key: key[2])
+                points = (self._point(*key, times[key], roof, working[key]) for key in order)
+                self.found = replace(self.found, roofline=roof, points=tuple(points))
 
     def _point(
-        self, mechanism: str, part: str, context: int, times: Times, roof: Roofline
+        self, mechanism: str, part: str, context: int, times: Times, roof: Roofline, working: int
     ) -> Point:
         s = self._s
-        counted = core_operations if part == "core" else operations
+        counted = operations if part == "layer" else core_operations
         elem_bytes = parse_dtype(s.dtype).itemsize
         ops = counted(mechanism, s.geometry_of(mechanism), context, elem_bytes)
         flops, moved = s.batch * sum(op.flops for op in ops), moved_bytes(ops, s.batch)
         limit, us = roof.limit_us(flops, moved), times.median
-        rates = flops / us / 1e3, moved / us / 1e3
         return Point(
-            mechanism,
-            part,
-            context,
-            s.batch,
-            s.dtype,
-            *(us, min(times.us), max(times.us), len(times.us)),
-            *(flops, moved, *rates),
-            *(limit, limit / us, times.busy),
+            *(mechanism, part, context, s.batch, s.dtype, *times.spread),
+            *(flops, moved, flops / us / 1e3, moved / us / 1e3),
+            *(limit, limit / us, working, times.busy),
         )
 
     def _measure_peers(self, context: int) -> None:
-        for name, part, work, ours in peers(self._s, context):
-            told = self._told(f"{context:,} tokens, {name}")
-            times = in_turn({name: work, "ours": ours}, min(PEER_REPEATS, self._s.repeats), told)
-            of, own = times[name], times["ours"].median
-            spread = (of.median, min(of.us), max(of.us), len(of.us))
-            busy = of.busy or times["ours"].busy
-            self._peers.append(Peer(name, part, context, *spread, own, of.median / own, busy))
+        with self._s.place():
+            beside = list(peers(self._s, context))
+        for name, part, work, ours in beside:
+            turns = self._turns(f"{context:,} tokens, {name}", {name: work, "ours": ours})
+            try:
+                turns.run(min(SLOW_REPEATS, self._s.repeats))
+            finally:
+                if times := turns.times:
+                    of, own = times[name], times["ours"]
+                    ratio, busy = of.median / own.median, of.busy or own.busy
+                    peer = Peer(name, part, context, *of.spread, own.median, ratio, busy)
+                    self.found = replace(self.found, peers=(*self.found.peers, peer))
+
+    def _measure_queries(self, context: int) -> None:
+        with self._s.place():
+            works = {tuple(key): work for *key, work in query_works(self._s, context)}
+        turns = self._turns(f"{context:,} tokens, many queries", works)
+        try:
+            turns.run(min(SLOW_REPEATS, self._s.repeats))
+        finally:
+            points = (self._query_point(*key, context, of) for key, of in turns.times.items())
+            self.found = replace(self.found, queries=(*self.found.queries, *points))
+
+    def _query_point(self, form: str, tokens: int, context: int, times: Times) -> QueryPoint:
+        g, elem_bytes = self.found.layer, parse_dtype(self._s.dtype).itemsize
+        flops = query_flops(form, g, tokens, context)
+        limit = self.found.roofline.limit_us(flops, row_bytes(form, g, elem_bytes) * context)
+        shares = limit, limit / times.median, times.busy
+        return QueryPoint(form, tokens, context, *times.spread, flops, *shares)

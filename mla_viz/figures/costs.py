@@ -87,8 +87,7 @@ def _label(text: str, row: int, column: int, colour: str) -> dict[str, Any]:
 
 
 def _colour(costs: Costs, dark: bool) -> str:
-    colour = MECHANISMS[costs.mechanism].colour
-    return colour.dark if dark else colour.light
+    return MECHANISMS[costs.mechanism].colour.ink(dark)
 
 
 def _behind(others: list[list[Number]]) -> go.Scatter:

@@ -47,7 +47,7 @@ class Line:
     def colour(self, dark: bool) -> str:
         """The colour of what it caches."""
         if self.label == OWN_EXPANDED:
-            return _shade("mla_expanded", dark)
+            return MECHANISMS["mla_expanded"].colour.ink(dark)
         return cache_colour(self.model, dark)
 
     @property
@@ -64,12 +64,7 @@ class Line:
 def cache_colour(model: CachedModel, dark: bool) -> str:
     """The colour of the mechanism whose cache a model has; grey where it has a state alone."""
     mechanism = _mechanism(model)
-    return NEUTRAL if mechanism is None else _shade(mechanism, dark)
-
-
-def _shade(mechanism: str, dark: bool) -> str:
-    colour = MECHANISMS[mechanism].colour
-    return colour.dark if dark else colour.light
+    return NEUTRAL if mechanism is None else MECHANISMS[mechanism].colour.ink(dark)
 
 
 def _mechanism(model: CachedModel) -> str | None:
@@ -175,10 +170,10 @@ def _token_ticks(numbers: Sequence[dict[str, object]], log_scale: bool) -> dict[
     if not log_scale:
         return {"rangemode": "tozero", "tickformat": ","}
     ticks = [2**i for i in range(6, 31, 2) if 2**i <= max(n["context"] for n in numbers)]
-    return {"tickvals": ticks, "ticktext": [_short_tokens(tick) for tick in ticks]}
+    return {"tickvals": ticks, "ticktext": [short_tokens(tick) for tick in ticks]}
 
 
-def _short_tokens(tokens: int) -> str:
+def short_tokens(tokens: int) -> str:
     """`256`, `4k`, `1M`: k is 1,024 here, as contexts are named."""
     for size, unit in ((1 << 20, "M"), (1 << 10, "k")):
         if tokens >= size:

@@ -31,6 +31,10 @@ class Colour:
     dark: str
     dark_tint: str
 
+    def ink(self, dark_page: bool) -> str:
+        """The ink for such a page."""
+        return self.dark if dark_page else self.light
+
 
 @dataclass(frozen=True)
 class Mechanism:

@@ -14,6 +14,7 @@ PAGES = [
 ]
 if belongs(shipped(FAMILY_FILE)):
     PAGES.append(st.Page(APP / "pages/quality.py", title="Quality"))
+PAGES.append(st.Page(APP / "pages/speed.py", title="Speed"))
 PAGES.append(st.Page(APP / "pages/claims.py", title="Claims"))
 page = st.navigation(PAGES, position="top")
 st.set_page_config(f"{page.title} · mla-viz", shipped("icon.png"), layout="wide")

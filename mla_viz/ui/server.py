@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mla_viz.model.device import free_bytes
+from mla_viz.serving.benches import Benches
 from mla_viz.serving.pool import Pool
 from mla_viz.serving.store import Store
 
@@ -30,6 +31,17 @@ def workers() -> Pool:
     return Pool(Store(KEPT_BYTES), min(cores(), MOST_WORKERS), budget)
 
 
+@cache
+def benches() -> Benches:
+    """The one bench of this server, and what was measured here."""
+    return Benches()
+
+
+def may_bench() -> bool:
+    """Whether visitors may run the bench here: not where MLA_VIZ_BENCH is `off`."""
+    return os.environ.get("MLA_VIZ_BENCH", "on").strip().lower() != "off"
+
+
 def cores(root: Path = Path("/")) -> int:
     """Cores that this process may use, by its mask and a container's quota; at least one."""
     masked = hasattr(os, "sched_getaffinity")
@@ -48,4 +60,5 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        benches().close()
         pool.close()

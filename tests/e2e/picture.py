@@ -12,6 +12,7 @@ PAINTED = {
     "decode": "[data-testid=player][data-steps]",
     "absorption": ".st-key-prefill",
     "memory": ".st-key-memory .main-svg",
+    "speed": ".st-key-speed_time .main-svg",
     "quality": ".st-key-family .main-svg",
     "claims": ".st-key-verdicts",
 }

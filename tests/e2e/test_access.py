@@ -28,6 +28,8 @@ VIEWS = [
     ("absorption", "?before_stage=5&step_stage=8&rope_on_content=true"),
     ("memory", "?part=The+formula&context=0"),
     ("memory", "?part=What+fits"),
+    ("speed", "?speed_model=DeepSeek-V2-Lite"),
+    ("speed", "?speed_model=DeepSeek-V2-Lite&speed_tab=On+an+accelerator&speed_context=0"),
     ("quality", "?section=Likeness+of+heads"),
     ("claims", "?claim_n_heads=0"),
 ]

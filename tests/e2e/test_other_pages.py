@@ -14,6 +14,7 @@ PAGES = {
     "absorption": "Absorption: the algebra",
     "claims": "What is true of what one reads",
     "memory": "What the cache takes",
+    "speed": "What absorption saves in time",
     **({"quality": "What the small cache costs"} if shipped(FAMILY_FILE).exists() else {}),
 }
 # Streamlit looks for its server under the page's path first, then at the root (docs/serving.md).
