@@ -15,7 +15,7 @@ from torch import Tensor
 from mla_viz.attention.core import PAGE, Pages
 
 FIRST_CAPACITY = 16
-ODD = 64  # tokens of room that columns have more
+LONG, ODD = 1024, 64  # tokens from which columns have room for some more
 
 
 class Rows:
@@ -79,8 +79,9 @@ class Columns(Rows):
 
     @staticmethod
     def _room(like: Shaped[Tensor, "*lead held width"], capacity: int) -> Shaped[Tensor, "..."]:
-        """Unwritten rows; columns never lie a power of two apart, which caches are slow at."""
-        return like.new_empty(*like.shape[:-2], like.shape[-1], capacity + ODD).mT
+        """Unwritten rows; long columns never lie a power of two apart, which is read slowly."""
+        odd = ODD if capacity >= LONG else 0
+        return like.new_empty(*like.shape[:-2], like.shape[-1], capacity + odd).mT
 
 
 class KeyPages:
@@ -148,7 +149,8 @@ class KeyPages:
 class HeadCache:
     """Keys and values of every (key/value) head.
 
-    With one query a head, keys in half precision on a processor lie in pages.
+    On a processor they lie column by column; in half precision, with one query a head, keys lie in
+    pages and values in rows. Each is what `core` multiplies fastest.
     """
 
     def __init__(
@@ -160,9 +162,11 @@ class HeadCache:
         one_query: bool = False,
     ) -> None:
         qk, v = widths
+        on_cpu = torch.device(device).type == "cpu"
         paged = one_query and _half_on_cpu(dtype, device)
-        self._k = (KeyPages if paged else Rows)(lead, qk, dtype, device)
-        self._v = Rows(lead, v, dtype, device)
+        lie = Columns if on_cpu and not paged else Rows
+        self._k = (KeyPages if paged else lie)(lead, qk, dtype, device)
+        self._v = lie(lead, v, dtype, device)
 
     def append(
         self, k: Float[Tensor, "*batch n_heads new qk"], v: Float[Tensor, "*batch n_heads new v"]

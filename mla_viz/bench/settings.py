@@ -113,7 +113,8 @@ class BenchSettings:
         held = self.batch * (sum(self.contexts) + PAGE * len(self.contexts))
         size = held * cache_elems(mechanism, g) * elem
         if mechanism == "mla_reexpand":
-            size += 2 * self.batch * max(self.contexts) * cache_elems("mla_expanded", g) * elem
+            a_head = cache_elems("mla_expanded", g) // g.n_heads
+            size += 2 * self.batch * max(self.contexts) * a_head * elem
         if mechanism == "mla_merged":
             inputs = (g.q_lora_rank or g.d_model) + g.d_model
             size += g.n_heads * g.kv_lora_rank * inputs * elem

@@ -1,7 +1,7 @@
 """What is counted: where absorbed wins, one query or many, and any accelerator's roofline."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import streamlit as st
 
@@ -23,6 +23,7 @@ from mla_viz.findings.speed import (
     Rates,
     accelerator_rates,
     gain,
+    measured_rates,
     needed_balance,
     step,
 )
@@ -167,9 +168,9 @@ def queries_section(asked: SpeedAsked) -> None:
     for n, words in SPOTS.items():
         row.button(f"{words}: {n:,}", key=f"speed_spot_{n}", on_click=_set_queries, args=(n,))
     timed = max(asked.benches, key=lambda bench: len(bench.queries), default=None)
-    points = timed.queries if timed and asked.rates else ()
+    points = timed.queries if timed else ()
     context = nearest(points, asked.context) if points else asked.context
-    rates = asked.rates if points else rates_of(asked, "speed_queries_on")
+    rates = measured_rates(timed) if points else rates_of(asked, "speed_queries_on")
     if rates is None:
         return
     g, here = asked.geometry, [p for p in points if p.context == context]
@@ -254,7 +255,7 @@ def accelerator_section(asked: SpeedAsked) -> None:
     chart(
         roofline_figure(rates, marks, is_dark()),
         "speed_accelerator_roof",
-        rows,
+        [asdict(s) | {"limit_us": rates.limit_us(s.flops, s.bytes)} for s in steps.values()],
         f"Roofline of {rates.name}, counted: {told}",
     )
     st.caption(

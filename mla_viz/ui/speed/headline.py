@@ -58,7 +58,7 @@ _FOUND = ("sequences", "step_us", "tokens_per_second", "bound")
 
 def headline_words(shares: list[Share], asked: SpeedAsked, ranks: int) -> str:
     """The counted ratio beside the printed one, or what does not fit."""
-    dense, whole = shares[0], shares[5]
+    dense, whole = (next(s for s in shares if s.label.startswith(name)) for name in (DENSE, V2))
     where = f"{ranks} × {asked.accelerator}, sequences of {asked.context:,} tokens"
     if dense.found is None:
         return f"{where}: no sequence fits beside the weights of {DENSE}, so there is no ratio."

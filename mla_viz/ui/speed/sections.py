@@ -16,7 +16,9 @@ from mla_viz.figures.table import table_html
 from mla_viz.findings.measured import Bench, Point
 from mla_viz.findings.speed import PARTS, Rates, accelerator_rates, gain, step
 from mla_viz.ui.chart import chart, is_dark
+from mla_viz.ui.server import may_bench
 from mla_viz.ui.speed.asked import SpeedAsked, all_benches, layer_name, nearest
+from mla_viz.ui.speed.here import DTYPES
 from mla_viz.ui.speed.words import (
     beside_limits,
     bound_words,
@@ -37,13 +39,13 @@ from mla_viz.words import (
 CORE = PARTS["core"]
 PAIRS = (
     ("mha", "core", "plain MHA"),
-    ("mla_expanded", "core", "its own expanded cache"),
-    ("mla_expanded", "layer", "its own expanded cache"),
+    ("mla_expanded", "core", "naive, its expanded cache"),
+    ("mla_expanded", "layer", "naive, its expanded cache"),
 )
 PART_OF = {words: part for part, words in PARTS.items()}
 NOT_TIMED = "Not timed for this layer; what is counted of it is in “On an accelerator”."
 ON_CUDA = ("nvidia", "cuda", "instinct")  # what such a machine's name holds
-HOW_ON_CUDA = "python -m mla_viz bench --geometry deepseek-v3 --json"
+HOW_ON_CUDA = "python -m mla_viz bench --device cuda --mechanisms mla_absorbed --no-peers"
 
 
 def cards(asked: SpeedAsked) -> None:
@@ -121,7 +123,7 @@ def _told(bench: Bench, asked: SpeedAsked, at: int) -> None:
     st.caption(
         f"Measured: one layer of {asked.model} in {bench.dtype}, {at:,} tokens{sequences}{where},"
         f" on {bench.machine} with torch {bench.torch}. A ratio against a slow baseline is worth"
-        " nothing: the other side was made as quick as it could be, and its share of its own limit"
+        " nothing: the other side was tuned too, and its share of its own limit"
         " says how far that went."
     )
     if words := busy_words(bench):
@@ -160,7 +162,8 @@ def missing_words(asked: SpeedAsked) -> str:
         for bench in all_benches()[asked.source]
     ]
     has = f" It has {'; '.join(dict.fromkeys(names))}." if names else ""
-    return f"{text}{has} “Measure here” times it on this server."
+    here = " “Measure here” times it on this server."
+    return f"{text}{has}{here if asked.dtype in DTYPES and may_bench() else ''}"
 
 
 def time_chart(asked: SpeedAsked) -> None:
@@ -250,7 +253,7 @@ def growth_section(asked: SpeedAsked) -> None:
         st.caption(NOT_TIMED)
         return
     words = st.segmented_control(
-        "Part grown",
+        "Part",
         list(PART_OF),
         default=CORE,
         required=True,
