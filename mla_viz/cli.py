@@ -20,6 +20,8 @@ from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.prompts import CHANCE
+from mla_viz.pretrained.fetch import fetch
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
 from mla_viz.ranks.settings import ParallelSettings
 from mla_viz.run.compare import REPEATS, compare
@@ -59,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _decode_arguments(commands.add_parser("decode", help="decode a prompt by two mechanisms"))
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
+    get = commands.add_parser("fetch", help="take a pretrained model from the network")
+    get.add_argument("model", choices=[*PRETRAINED], metavar="MODEL", help=", ".join(PRETRAINED))
     quality = commands.add_parser("quality", help="scores of the family of trained models")
     quality.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     claims = commands.add_parser("claims", help="popular claims, recomputed")
@@ -317,6 +321,15 @@ def _print_parallel(run: ParallelRun) -> None:
     )
 
 
+def _fetch(args: dict[str, Any]) -> None:
+    print(fetch(args["model"], _megabytes if sys.stderr.isatty() else None))
+
+
+def _megabytes(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB", end=end, file=sys.stderr)
+
+
 def _progress(done: int, total: int) -> None:
     print(f"\rstory {done} of {total}", end="\n" if done == total else "", file=sys.stderr)
 
@@ -324,6 +337,7 @@ def _progress(done: int, total: int) -> None:
 _COMMANDS = {
     "decode": _decode,
     "evaluate": _evaluate,
+    "fetch": _fetch,
     "quality": _quality,
     "claims": _claims,
     "memory": caches.run_memory,

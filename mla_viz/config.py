@@ -8,7 +8,7 @@ Worked: DeepSeek-V3 is MLAGeometry(7168, 128, 128, 64, 128, 512, 1536), whose qu
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from sys import float_info
 from typing import Any
@@ -193,7 +193,21 @@ class GQAGeometry:
         return self.head_dim**-0.5
 
 
-AttentionGeometry = MLAGeometry | GQAGeometry
+@dataclass(frozen=True)
+class LatentGQAGeometry(GQAGeometry):
+    """A GQA layer whose keys, before RoPE, and values are made of one latent of `kv_lora_rank`.
+
+    A latent of 2 n_kv_heads head_dim holds all that the layer itself caches; less is cut.
+    """
+
+    kv_lora_rank: int = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        keep_ints(self, kv_lora_rank=(1, 65536))
+
+
+AttentionGeometry = MLAGeometry | LatentGQAGeometry | GQAGeometry
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,13 @@ for, and divided among several GPUs. Knows no arrays.
 
 from dataclasses import dataclass, replace
 
-from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.config import (
+    AttentionGeometry,
+    GQAGeometry,
+    LatentGQAGeometry,
+    MLAGeometry,
+    ModelGeometry,
+)
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.ledger import Operation, grouped
 from mla_viz.mechanisms.segments import Part
@@ -100,6 +106,10 @@ def baselines(n_heads: int, v_head_dim: int) -> list[Baseline]:
 def attention_params(geometry: AttentionGeometry) -> int:
     """Weights of one attention layer. DeepSeek-V3: 187.1 million."""
     g = geometry
+    if isinstance(g, LatentGQAGeometry):
+        both = 2 * g.n_kv_heads * g.head_dim
+        latent = g.kv_lora_rank * (g.d_model + both) + both
+        return latent + 2 * g.d_model * g.head_dim * g.n_heads
     if isinstance(g, GQAGeometry):
         return 2 * g.d_model * g.head_dim * (g.n_heads + g.n_kv_heads)
     q_in = g.q_lora_rank or g.d_model

@@ -1,6 +1,7 @@
 """What several test files share: one thread, one hypothesis profile, a tiny trained model."""
 
 import json
+import os
 from dataclasses import asdict
 from itertools import cycle
 
@@ -13,10 +14,12 @@ from safetensors.torch import save_file
 from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.findings.claims import judge
+from mla_viz.findings.cuts import load_cuts
 from mla_viz.findings.family import load_family
 from mla_viz.findings.measured import shipped_benches
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
+from mla_viz.model.latent import bases
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.published.accelerators import accelerators
@@ -28,6 +31,7 @@ from train.model import TrainableModel
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("house")
 torch.set_num_threads(1)
+os.environ["MLA_VIZ_CACHE"] = "/nonexistent"  # no test depends on what its reader has fetched
 
 SHIPPED = shipped_module.DATA
 TOKENIZER = stories_tokenizer()
@@ -83,10 +87,9 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    sources = (find_source, weights.read_geometry, weights._tensors)
-    readers = (*sources, load_family, load_quantised, judge._prose, published_models)
-    readers = (*readers, accelerators, shipped_benches)
-    for kept in readers:
+    sources = (find_source, weights.read_geometry, weights._tensors, bases)
+    results = (load_cuts, load_family, load_quantised, shipped_benches)
+    for kept in (*sources, *results, judge._prose, published_models, accelerators):
         kept.cache_clear()
 
 

@@ -38,6 +38,7 @@ from mla_viz.mechanisms.table import (
     mechanism_of,
 )
 from mla_viz.model.decoder import Decoder
+from mla_viz.model.latent import latent_geometry
 from mla_viz.model.weights import random_weights
 
 V3 = MLAGeometry(7168, 128, 128, 64, 128, 512, 1536)
@@ -418,6 +419,8 @@ def cached_by_line(mechanism, geometry, seq_len):
 def test_the_ledger_reads_a_cache_once_and_a_shared_latent_twice(mla, gqa, t):
     for mechanism in MECHANISMS:
         geometry = mla if mechanism in MLA_MECHANISMS else gqa
+        if mechanism == "gqa_latent":
+            geometry = latent_geometry(gqa, 5)
         lines = cached_by_line(mechanism, geometry, t)
         cached = cache_elems(mechanism, geometry)
         again = mla.kv_lora_rank if mechanism in ("mla_absorbed", "mla_merged") else 0

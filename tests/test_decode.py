@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import einsum
 
-from mla_viz.config import GQAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry
 from mla_viz.cost import cache_elems
-from mla_viz.mechanisms.table import MECHANISMS, OWN_WEIGHTS
+from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, OWN_WEIGHTS
 from mla_viz.model import sources
 from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
 from mla_viz.run import recorder
@@ -24,7 +24,7 @@ from mla_viz.run.settings import Settings
 from mla_viz.run.trace import DIFFERENCES, kept_steps
 
 PROMPT = "The little fox ran home."
-MLA = [name for name in MECHANISMS if name not in OWN_WEIGHTS]
+MLA = list(MLA_MECHANISMS)
 LAYERS = 2
 PROMPT_IDS = stories_tokenizer().encode(PROMPT)
 
@@ -93,7 +93,9 @@ def test_cache_bytes_equal_the_closed_form_at_every_step(mechanism, dtype):
     row_bytes = elems * size * LAYERS
     assert np.array_equal(side.cache_bytes, np.arange(1, run.n_steps + 1) * row_bytes)
     assert run.n_steps < 16
-    assert set(side.allocated_bytes) == {16 * row_bytes}
+    if size > 2:  # on a processor, keys in half precision have a page of tokens at once
+        assert set(side.allocated_bytes) == {16 * row_bytes}
+    assert min(side.allocated_bytes) >= 16 * row_bytes
     assert side.cache_elems == elems
     assert side.elem_bytes == size
 
@@ -134,7 +136,7 @@ def test_mla_sides_choose_the_same_tokens_in_float32(mechanism, temperature):
     assert 0 <= run.max_abs_diff < 1e-3
 
 
-@pytest.mark.parametrize("mechanism", OWN_WEIGHTS)
+@pytest.mark.parametrize("mechanism", [*OWN_WEIGHTS, "gqa_latent"])
 def test_other_models_have_no_differences(mechanism):
     run = small(right=mechanism, heads=4, max_new_tokens=8)
     assert run.differences is None
@@ -171,7 +173,12 @@ def heads_of(w, x):
     """Every query head's own queries, keys and values."""
     g = w.geometry
     if isinstance(g, GQAGeometry):
-        q, k, v = (einsum("sd,hdn->hsn", x, W) for W in (w.W_Q, w.W_K, w.W_V))
+        q = einsum("sd,hdn->hsn", x, w.W_Q)
+        if isinstance(g, LatentGQAGeometry):
+            ups = (w.W_UK, w.b_K), (w.W_UV, w.b_V)
+            k, v = (einsum("sd,dc,hcn->hsn", x, w.W_DKV, W) + b[:, None] for W, b in ups)
+        else:
+            k, v = (einsum("sd,hdn->hsn", x, W) for W in (w.W_K, w.W_V))
         k, v = (y.repeat_interleave(g.n_heads // g.n_kv_heads, 0) for y in (turned(k, 1e4), v))
         return turned(q, 1e4), k, v
     c_q = x if w.W_DQ is None else normed(x @ w.W_DQ, w.q_norm, g.norm_eps)

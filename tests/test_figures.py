@@ -60,6 +60,7 @@ HUES = {
     "recompute": 217,  # slate
     "mha": 338,  # red
     "gqa": 57,  # olive
+    "gqa_latent": 179,  # teal
     "mqa": 28,  # brown
 }
 

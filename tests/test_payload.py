@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mla_viz.attention.cache import HeadCache, LatentCache
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, group_kv_heads
 from mla_viz.player import layout, payload
 from mla_viz.player.bundle import FOLDER as PLAYER
@@ -152,6 +152,8 @@ def test_what_grows_in_a_ledger_is_the_number_of_tokens(mechanism):
     own = {"mha": 4, "gqa": 2, "mqa": 1}
     mla, n_kv_heads = golden.MLA, own.get(mechanism)
     geometry = GQAGeometry(6, 4, n_kv_heads, 4) if n_kv_heads else mla
+    if mechanism == "gqa_latent":
+        geometry = LatentGQAGeometry(6, 4, 2, 4, kv_lora_rank=5)
     side = replace(golden.NAIVE, mechanism=mechanism, geometry=geometry)
     ledgers = [side.operations(step) for step in range(13)]
     for packed, line in zip(payload._operations(ledgers), zip(*ledgers, strict=True), strict=True):
@@ -165,6 +167,8 @@ def sides(n_heads, dim):
     for name, row in MECHANISMS.items():
         own = row.kv_heads and GQAGeometry(6, n_heads, row.kv_heads(n_heads), dim)
         geometry = own or MLAGeometry(6, n_heads, 3, 2, dim, 4)
+        if name == "gqa_latent":
+            geometry = LatentGQAGeometry(6, n_heads, group_kv_heads(n_heads), dim, kv_lora_rank=4)
         yield replace(golden.NAIVE, mechanism=name, geometry=geometry)
 
 
@@ -198,12 +202,12 @@ def test_lines_of_one_name_are_of_one_height():
             assert heights.setdefault(line["label"], height) == height, line
 
 
-@pytest.mark.parametrize("left", SIDES[:8], ids=list(MECHANISMS))
+@pytest.mark.parametrize("left", SIDES[: len(MECHANISMS)], ids=list(MECHANISMS))
 def test_operations_are_shared_where_all_that_is_said_of_them_is_equal(left):
     def told(op):
         return json.dumps(op | {"shared": None}, default=np.ndarray.tolist)
 
-    for right in [*SIDES[:16], replace(left, elem_bytes=4)]:
+    for right in [*SIDES[: 2 * len(MECHANISMS)], replace(left, elem_bytes=4)]:
         both = [payload._side(side, 3, True, (1, 1))["operations"] for side in (left, right)]
         payload._mark_shared(*both)
         for ops, others in (both, both[::-1]):

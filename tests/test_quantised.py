@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from mla_viz.attention.cache import HeadCache, LatentCache
 from mla_viz.attention.quantised import CODES, QuantisedRows, keep_in
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 from mla_viz.cost import operations, row_bytes
 from mla_viz.findings.evaluate import evaluate, score_stories
 from mla_viz.mechanisms.formats import FORMATS, Format, find_format
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS, OWN_WEIGHTS
 from mla_viz.model.decoder import Decoder
+from mla_viz.model.latent import latent_geometry
 from mla_viz.model.sources import Shape, find_source
 from mla_viz.published.layers import KEYS, LATENT, Kept
 from mla_viz.run.decode import bill_of, decode
@@ -130,6 +131,8 @@ def closed_form(mechanism, g, kept):
     form = FORMATS[kept]
     if mechanism == "recompute":
         return 0
+    if isinstance(g, LatentGQAGeometry):
+        return form.row_bytes(g.kv_lora_rank)
     if not isinstance(g, MLAGeometry):
         return 2 * g.n_kv_heads * form.row_bytes(g.head_dim)
     rope = g.qk_rope_head_dim
@@ -178,6 +181,7 @@ gqa_geometries = st.builds(
     st.integers(1, 4),
     st.integers(1, 90),
 )
+latent_gqa_geometries = st.tuples(gqa_geometries, st.integers(1, 700))
 DECODED_BY = dict.fromkeys(OWN_WEIGHTS, gqa_geometries)
 
 
@@ -185,6 +189,9 @@ DECODED_BY = dict.fromkeys(OWN_WEIGHTS, gqa_geometries)
 @given(data=st.data(), elem=st.sampled_from([2, 4, 8]), tokens=st.integers(1, 5000))
 def test_the_ledger_reads_each_cached_row_as_the_format_keeps_it(mechanism, data, elem, tokens):
     g = data.draw(DECODED_BY.get(mechanism, mla_geometries))
+    if mechanism == "gqa_latent":
+        plain, rank = data.draw(latent_gqa_geometries)
+        g = latent_geometry(plain, rank)
     plain = operations(mechanism, g, tokens, elem)
     unchanged = Format("as it is", 8 * elem, 10**9, 0, keep_rope=data.draw(st.booleans()))
     for before, after in zip(plain, operations(mechanism, g, tokens, elem, unchanged), strict=True):

@@ -7,10 +7,12 @@ import pytest
 from mla_viz import shipped
 from mla_viz.cli import main
 from mla_viz.findings.claims import judge
+from mla_viz.findings.cuts import CUTS_FILE, load_cuts
 from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.measured import SPEED_FILE, shipped_benches
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
+from mla_viz.model.latent import BASES, bases
 from mla_viz.model.sources import MEMBERS, find_source, source_names
 from mla_viz.model.tokenizer import stories_tokenizer
 from mla_viz.published.accelerators import accelerators
@@ -31,6 +33,8 @@ LOADERS = {
     SPEED_FILE: shipped_benches.__wrapped__,
     "models.toml": published_models.__wrapped__,
     "tokenizer.json": stories_tokenizer.__wrapped__,
+    CUTS_FILE: load_cuts.__wrapped__,
+    BASES.format("smollm2"): lambda: bases.__wrapped__("smollm2", 30, 384),
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{
         f"family/{name}.safetensors": lambda name=name: find_source.__wrapped__(name)

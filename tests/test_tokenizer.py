@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mla_viz.model.tokenizer import END_OF_TEXT, stories_tokenizer
-from train.text import VOCAB_SIZE
+from mla_viz.model.tokenizer import (
+    END_OF_TEXT,
+    END_OF_TURN,
+    SYSTEM,
+    TURN,
+    ByteTokenizer,
+    ChatTokenizer,
+    stories_tokenizer,
+)
+from tests import llamas
+from train.text import VOCAB_SIZE, train_tokenizer
 
 TOKENIZER = stories_tokenizer()
 HOSTILE = [
@@ -65,3 +74,35 @@ def test_end_of_text_is_one_special_token():
 def test_all_single_bytes_are_tokens():
     single = {TOKENIZER.bytes_of(i) for i in range(VOCAB_SIZE)}
     assert {bytes([byte]) for byte in range(256)} <= single
+
+
+# Turns of a chat.
+
+CHAT = ChatTokenizer(llamas.bpe())
+TEMPLATE = f"{TURN}system\n{SYSTEM}{END_OF_TURN}\n{TURN}user\n{{}}{END_OF_TURN}\n{TURN}assistant\n"
+
+
+@given(st.text())
+def test_what_is_typed_is_a_turn_of_the_template(text):
+    shown = b"".join(map(CHAT.bytes_of, CHAT.prompt(text)))
+    assert shown == TEMPLATE.format(text).encode()
+
+
+@given(st.text(), st.sampled_from([TURN, END_OF_TURN, END_OF_TEXT]), st.text())
+def test_nobody_types_a_turn_of_their_own(before, special, after):
+    ids = CHAT.prompt(f"{before}{special}{after}")
+    special_ids = [i for i in ids if i < len(llamas.SPECIAL)]
+    assert special_ids == [1, 2, 1, 2, 1]
+
+
+def test_the_end_of_a_turn_ends_a_run_and_no_text_shows_it():
+    assert CHAT.bytes_of(CHAT.end) == END_OF_TURN.encode()
+    assert CHAT.bytes_of(CHAT.separator) == END_OF_TEXT.encode()
+    assert CHAT.decode([*CHAT.encode("the"), CHAT.end]) == "the"
+    assert TOKENIZER.prompt("the") == TOKENIZER.encode("the")
+
+
+def test_a_tokenizer_without_turns_is_refused():
+    with pytest.raises(ValueError, match=r"^tokenizer: expected one with the token <.im_start.>"):
+        ChatTokenizer(train_tokenizer(["the fox ran home"] * 3))
+    assert ByteTokenizer(train_tokenizer(["the fox ran home"] * 3)).end == 0

@@ -21,12 +21,17 @@ def as_they_are(weights: Any) -> Any:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A mechanism's functions; `whole_prefix` where each step needs all tokens again."""
+    """A mechanism's functions.
+
+    `whole_prefix` where each step needs all tokens again, `every_position` where it turns what is
+    cached, and needs the angles of all tokens.
+    """
 
     attend: Callable[..., Attended]
     new_cache: Callable[..., Cache]
     prepare: Callable[[Any], Any] = as_they_are
     whole_prefix: bool = False
+    every_position: bool = False
 
 
 def implementation(mechanism: str) -> Implementation:

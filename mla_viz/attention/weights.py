@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,21 @@ class GQAWeights:
     W_O: Float[Tensor, "n_heads head_dim d_model"]
 
 
-AttentionWeights = MLAWeights | GQAWeights
+@dataclass(frozen=True)
+class LatentGQAWeights:
+    """GQA whose keys, before RoPE, and values are W_UK and W_UV of one latent, plus biases."""
+
+    geometry: LatentGQAGeometry
+    W_Q: Float[Tensor, "n_heads d_model head_dim"]
+    W_DKV: Float[Tensor, "d_model kv_lora_rank"]
+    W_UK: Float[Tensor, "n_kv_heads kv_lora_rank head_dim"]
+    W_UV: Float[Tensor, "n_kv_heads kv_lora_rank head_dim"]
+    b_K: Float[Tensor, "n_kv_heads head_dim"]
+    b_V: Float[Tensor, "n_kv_heads head_dim"]
+    W_O: Float[Tensor, "n_heads head_dim d_model"]
+
+
+AttentionWeights = MLAWeights | GQAWeights | LatentGQAWeights
 
 
 def cast(record: AttentionWeights, dtype: torch.dtype, device: str) -> AttentionWeights:
@@ -72,6 +86,26 @@ def random_mla(geometry: MLAGeometry, generator: torch.Generator) -> MLAWeights:
         W_UK=matrix(g.n_heads, g.kv_lora_rank, g.qk_nope_head_dim, fan_in=g.kv_lora_rank),
         W_UV=matrix(g.n_heads, g.kv_lora_rank, g.v_head_dim, fan_in=g.kv_lora_rank),
         W_O=matrix(g.n_heads, g.v_head_dim, g.d_model, fan_in=g.n_heads * g.v_head_dim),
+    )
+
+
+def random_latent_gqa(geometry: LatentGQAGeometry, generator: torch.Generator) -> LatentGQAWeights:
+    """Seeded random weights of the same spread as `random_mla`."""
+    g = geometry
+
+    def matrix(*shape: int, fan_in: int) -> Tensor:
+        return torch.randn(*shape, generator=generator) * fan_in**-0.5
+
+    up = g.n_kv_heads, g.kv_lora_rank, g.head_dim
+    return LatentGQAWeights(
+        geometry=g,
+        W_Q=matrix(g.n_heads, g.d_model, g.head_dim, fan_in=g.d_model),
+        W_DKV=matrix(g.d_model, g.kv_lora_rank, fan_in=g.d_model),
+        W_UK=matrix(*up, fan_in=g.kv_lora_rank),
+        W_UV=matrix(*up, fan_in=g.kv_lora_rank),
+        b_K=matrix(g.n_kv_heads, g.head_dim, fan_in=25),
+        b_V=matrix(g.n_kv_heads, g.head_dim, fan_in=25),
+        W_O=matrix(g.n_heads, g.head_dim, g.d_model, fan_in=g.n_heads * g.head_dim),
     )
 
 

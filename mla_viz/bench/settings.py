@@ -9,7 +9,7 @@ import torch
 from mla_viz.attention.core import PAGE
 from mla_viz.config import AttentionGeometry, MLAGeometry, check_choice, check_int, told
 from mla_viz.cost import attention_params, cache_elems, geometry_beside
-from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.mechanisms.table import CUT_MECHANISMS, MECHANISMS
 from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.published.catalog import judged
 from mla_viz.published.config_json import open_config
@@ -17,7 +17,8 @@ from mla_viz.published.fields import Fields
 from mla_viz.run.settings import Settings
 
 NAMED = {"deepseek-v3": "DeepSeek-V3", "v2-lite": "DeepSeek-V2-Lite"}
-TIMED = tuple(name for name in MECHANISMS if name != "recompute")  # that one keeps no cache
+# recompute keeps no cache, and a model that is cut has no weights here.
+TIMED = tuple(name for name in MECHANISMS if name not in ("recompute", *CUT_MECHANISMS))
 FIRST = ("mha", "mla_expanded", "mla_absorbed")
 LONGEST, MOST = 1 << 20, 16  # tokens of a context; contexts
 PROCESS_BYTES = 300 << 20  # a Python that has loaded torch

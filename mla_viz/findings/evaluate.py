@@ -103,7 +103,7 @@ def score_stories(
     Raises:
         ValueError: the dtype overflowed.
     """
-    context, end = weights.geometry.context, tokenizer.end
+    context, end = weights.geometry.context, tokenizer.separator
     losses, repeats, cached = [], [], 0.0
     for done, story in enumerate(stories, 1):
         ids = [end, *tokenizer.encode(story), end]

@@ -19,12 +19,13 @@ from mla_viz.cost import (
     operations,
 )
 from mla_viz.findings.measured import Bench
-from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.mechanisms.table import CUT_MECHANISMS, MECHANISMS
 from mla_viz.published.accelerators import accelerators
 from mla_viz.words import Number
 
 ELEM_BYTES = {"bfloat16": 2, "fp8": 1, "tf32": 4, "float32": 4}  # of weights and cached values
-COUNTED = tuple(name for name in MECHANISMS if name != "recompute")  # that one keeps no cache
+# recompute keeps no cache, and a model that is cut is no layer of these widths.
+COUNTED = tuple(name for name in MECHANISMS if name not in ("recompute", *CUT_MECHANISMS))
 PARTS = {"core": "attention over the cache", "layer": "the whole attention layer"}
 BANDWIDTH, PRODUCTS = "bandwidth", "products"
 MOST_CONTEXT, MOST_BATCH = 1 << 20, 1 << 12

@@ -8,7 +8,7 @@ of a latent read it twice. Knows no arrays.
 
 from dataclasses import dataclass, replace
 
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 from mla_viz.mechanisms.segments import KEY, LATENT, ROPE_KEY, VALUE
 
 PHASES = {
@@ -211,4 +211,21 @@ def grouped(g: GQAGeometry, seq_len: int, new: int = 1) -> list[Operation]:
         _over_cache(_product("score", f"q·kᵀ / √{width}", *score, g.n_kv_heads), KEY),
         _over_cache(_product("context", "o = p·v", *context, g.n_kv_heads), VALUE),
         _product("output", "out = o·W_O", (new, inner), (inner, d)),
+    ]
+
+
+def latent_grouped(g: LatentGQAGeometry, seq_len: int) -> list[Operation]:
+    """GQA whose keys and values are rebuilt from cached latents; turning them is not counted."""
+    group, d, width, rank = g.n_heads // g.n_kv_heads, g.d_model, g.head_dim, g.kv_lora_rank
+    inner, both = g.n_heads * width, 2 * g.n_kv_heads * width
+    score = (group, width), (width, seq_len)
+    context = (group, seq_len), (seq_len, width)
+    expand = _product("expand all", "k, v = c·[W_UK | W_UV] + b", (seq_len, rank), (rank, both))
+    return [
+        _product("query", "q = x·W_Q", (1, d), (d, inner)),
+        _product("latent", "c = x·W_DKV", (1, d), (d, rank)),
+        replace(expand, elems_cached=seq_len * rank, reads=(LATENT,)),
+        _product("score", f"q·kᵀ / √{width}", *score, g.n_kv_heads),
+        _product("context", "o = p·v", *context, g.n_kv_heads),
+        _product("output", "out = o·W_O", (1, inner), (inner, d)),
     ]

@@ -5,7 +5,7 @@ The order is that in which `attention.cache` lays a token's row.
 
 from dataclasses import dataclass
 
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 
 KEY, VALUE = "k", "v"
 LATENT, ROPE_KEY = "latent c_KV", "rope key k_R"
@@ -53,6 +53,11 @@ def latent_and_rope(g: MLAGeometry) -> list[Segment]:
     """One latent and one rotated key for all heads."""
     both = ((LATENT, g.kv_lora_rank), (ROPE_KEY, g.qk_rope_head_dim))
     return [Segment(label, elems) for label, elems in both if elems]
+
+
+def latent_alone(g: LatentGQAGeometry) -> list[Segment]:
+    """One latent for all heads; RoPE comes after it."""
+    return [Segment(LATENT, g.kv_lora_rank)]
 
 
 def nothing(_: MLAGeometry) -> list[Segment]:

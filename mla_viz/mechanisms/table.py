@@ -9,7 +9,14 @@ words too. Knows neither tensors nor screens.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mla_viz.config import AttentionGeometry, GQAGeometry, MLAGeometry, ModelGeometry, told
+from mla_viz.config import (
+    AttentionGeometry,
+    GQAGeometry,
+    LatentGQAGeometry,
+    MLAGeometry,
+    ModelGeometry,
+    told,
+)
 from mla_viz.mechanisms import ledger, segments
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
@@ -127,6 +134,15 @@ MECHANISMS = {
         ledger.grouped,
         kv_heads=group_kv_heads,
     ),
+    "gqa_latent": Mechanism(
+        "Latent GQA: one latent, rotated after it",
+        "latent GQA",
+        "Kept is one latent for all heads: keys and values are rebuilt and turned at each step.",
+        "gqa_latent",
+        Colour("#1b7a78", "#eaf6f5", "#5fcac6", "#102626"),
+        segments.latent_alone,
+        ledger.latent_grouped,
+    ),
     "mqa": Mechanism(
         "MQA: one key and value, own weights",
         "MQA",
@@ -139,7 +155,8 @@ MECHANISMS = {
     ),
 }
 OWN_WEIGHTS = tuple(name for name, row in MECHANISMS.items() if row.kv_heads)
-MLA_MECHANISMS = tuple(name for name in MECHANISMS if name not in OWN_WEIGHTS)
+CUT_MECHANISMS = ("gqa_latent",)  # another model's attention as a latent one
+MLA_MECHANISMS = tuple(name for name in MECHANISMS if name not in (*OWN_WEIGHTS, *CUT_MECHANISMS))
 
 
 def check_mechanism(field: str, name: str) -> str:
@@ -157,11 +174,15 @@ def mechanism_of(attention: AttentionGeometry) -> str:
     """The mechanism that decodes a geometry's weights with the least cache."""
     if isinstance(attention, MLAGeometry):
         return "mla_absorbed"
+    if isinstance(attention, LatentGQAGeometry):
+        return "gqa_latent"
     return {1: "mqa", attention.n_heads: "mha"}.get(attention.n_kv_heads, "gqa")
 
 
 def runs_weights_of(attention: AttentionGeometry) -> tuple[str, ...]:
     """Every mechanism that can run weights of this geometry."""
+    if isinstance(attention, LatentGQAGeometry):
+        return CUT_MECHANISMS
     return OWN_WEIGHTS if isinstance(attention, GQAGeometry) else MLA_MECHANISMS
 
 

@@ -163,10 +163,11 @@ class Decoder:
         return Forward(logits, inputs, layers, times)
 
     def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
-        first = 0 if self.whole_prefix else self._seq_len
-        self._seq_len = first + new
+        begin = 0 if self.whole_prefix else self._seq_len
+        self._seq_len = begin + new
+        first = 0 if self._mechanism.every_position else begin
         g, like = self.weights.geometry.attention, self.weights.embedding
-        pos = torch.arange(first, first + new, device=like.device)
+        pos = torch.arange(first, self._seq_len, device=like.device)
         return rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
 
     def _now(self) -> int:

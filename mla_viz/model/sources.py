@@ -5,7 +5,7 @@ becomes tokens for it, and makes the weights of a geometry. Knows no run and no 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,15 +18,22 @@ from mla_viz.config import (
     told,
 )
 from mla_viz.mechanisms.table import (
+    CUT_MECHANISMS,
     MECHANISMS,
     MLA_MECHANISMS,
     OWN_WEIGHTS,
+    group_kv_heads,
     mechanism_of,
     model_label,
 )
 from mla_viz.model.decoder import ModelWeights
-from mla_viz.model.tokenizer import ByteTokenizer, stories_tokenizer
+from mla_viz.model.latent import bases, latent_geometry, to_latent
+from mla_viz.model.llama import load_llama
+from mla_viz.model.tokenizer import ByteTokenizer, ChatTokenizer, stories_tokenizer
 from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
+from mla_viz.pretrained.fetch import fetched, is_fetched
+from mla_viz.pretrained.files import open_checkpoint
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.shipped import belongs, intact, member_weights, shipped
 
 TRAINED, SYNTHETIC = "trained", "synthetic"
@@ -80,7 +87,8 @@ class Source:
 
     `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
     weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent and
-    the two sides are where nothing is asked.
+    the two sides are where nothing is asked. `alone`: its tokens are its own, and no other model's
+    can stand beside them.
     """
 
     name: str
@@ -91,6 +99,7 @@ class Source:
     geometry: Callable[[Shape, str], ModelGeometry]
     load: Callable[[ModelGeometry, int], ModelWeights]
     tokenizer: Callable[[], ByteTokenizer]
+    alone: bool = False
 
     def largest(self) -> Shape:
         """The shape of all that was trained."""
@@ -98,8 +107,9 @@ class Source:
 
 
 def source_names() -> tuple[str, ...]:
-    """Every source: the model of the sliders, the members of the family that are there, random."""
-    return TRAINED, *filter(is_shipped, MEMBERS), SYNTHETIC
+    """Every source that is there: the sliders' model, the family's, those fetched, random."""
+    taken = (name for name, model in PRETRAINED.items() if is_fetched(model))
+    return TRAINED, *filter(is_shipped, MEMBERS), *taken, SYNTHETIC
 
 
 def is_shipped(member: str) -> bool:
@@ -112,8 +122,11 @@ def find_source(name: str) -> Source:
     """The source of that name, or the model in the folder of that name.
 
     Raises:
-        ValueError: there is none, its file is missing, or the folder is none that is read.
+        ValueError: there is none, its file is missing or not fetched, or the folder is none that
+            is read.
     """
+    if name in PRETRAINED:
+        return _pretrained(name)
     if name not in source_names():
         if _is_folder(name):
             return import_module(_FOLDERS).folder_source(name)
@@ -128,6 +141,13 @@ def _is_folder(name: str) -> bool:
         return False
 
 
+def source_label(name: str) -> str:
+    """What a source is called on screen; a pretrained one's files stay closed."""
+    if name in PRETRAINED:
+        return f"Pretrained: {PRETRAINED[name].label}"
+    return find_source(name).label
+
+
 def source_of(name: str, mechanism: str, field: str) -> Source:
     """The source whose weights a mechanism runs where source `name` is asked for.
 
@@ -139,6 +159,11 @@ def source_of(name: str, mechanism: str, field: str) -> Source:
     source = find_source(name)
     if mechanism in source.mechanisms:
         return source
+    if source.alone:
+        raise ValueError(
+            f"{field}: expected {', '.join(source.mechanisms)} with source {name},"
+            f" whose tokens are its own, got {mechanism!r}"
+        )
     if name not in source_names():
         legal = ", ".join(source.mechanisms)
         raise ValueError(f"{field}: expected one of {legal} for a folder, got {mechanism!r}")
@@ -160,6 +185,8 @@ def offered_mechanisms(source: Source) -> list[str]:
 
     Weights that are no MLA have only other models of their kind beside them.
     """
+    if source.alone:
+        return list(source.mechanisms)
     beside = [name for name in OWN_WEIGHTS if is_shipped(OF_ITS_OWN[name])]
     mla = [name for name in source.mechanisms if name in MLA_MECHANISMS]
     own = OWN_WEIGHTS if set(OWN_WEIGHTS) <= set(source.mechanisms) else beside
@@ -169,7 +196,8 @@ def offered_mechanisms(source: Source) -> list[str]:
 def follows(source: Source, mechanism: str, field: str) -> bool:
     """Whether the model that a mechanism runs beside this source changes with one of its dials."""
     of_any_attention = field in ("heads", "v_head_dim", "layers")
-    return mechanism in source.mechanisms and (of_any_attention or mechanism in MLA_MECHANISMS)
+    latent = (*MLA_MECHANISMS, *CUT_MECHANISMS)
+    return mechanism in source.mechanisms and (of_any_attention or mechanism in latent)
 
 
 def _trained() -> Source:
@@ -214,6 +242,43 @@ def _member(name: str) -> Source:
     )
 
 
+def _pretrained(name: str) -> Source:
+    """A model of others that was fetched: as its file has it, and its attention cut to a latent."""
+    model = PRETRAINED[name]
+    folder, files = fetched(model)
+    checkpoint = open_checkpoint(folder, [file.name for file in files])
+    full = checkpoint.geometry
+    g, tokenizer = full.attention, ChatTokenizer(checkpoint.tokenizer())
+    own, cut = mechanism_of(g), CUT_MECHANISMS[0]
+    both = 2 * g.n_kv_heads * g.head_dim
+    dials = {"latent": Dial(1, both, both * 2 // 3, slider=(both // 6, both))}
+    original = cache(lambda: load_llama(checkpoint))
+
+    def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
+        as_asked(replace(shape, latent=None), full)
+        if mechanism == own:
+            return full
+        return replace(full, attention=latent_geometry(g, _within(dials, "latent", shape)))
+
+    def load(geometry: ModelGeometry, _: int) -> ModelWeights:
+        rank = getattr(geometry.attention, "kv_lora_rank", None)
+        if rank is None:
+            return original()
+        return to_latent(original(), bases(name, full.n_layers, both), rank)
+
+    return Source(
+        name=name,
+        label=source_label(name),
+        mechanisms=(own, cut),
+        start={"heads": g.n_heads, "latent": dials["latent"].start, "left": own, "right": cut},
+        dials=dials,
+        geometry=geometry,
+        load=load,
+        tokenizer=lambda: tokenizer,
+        alone=True,
+    )
+
+
 def _synthetic() -> Source:
     """Seeded random weights of any geometry; the tokens they choose mean nothing."""
     dials = {
@@ -230,7 +295,10 @@ def _synthetic() -> Source:
     def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
         value = partial(_within, dials, shape=shape)
         heads, v_head_dim = value("heads"), value("v_head_dim")
-        if kv_heads := MECHANISMS[mechanism].kv_heads:
+        if mechanism in CUT_MECHANISMS:
+            plain = GQAGeometry(SYNTHETIC_D_MODEL, heads, group_kv_heads(heads), v_head_dim)
+            attention = latent_geometry(plain, value("latent"))
+        elif kv_heads := MECHANISMS[mechanism].kv_heads:
             attention = GQAGeometry(SYNTHETIC_D_MODEL, heads, kv_heads(heads), v_head_dim)
         else:
             attention = MLAGeometry(

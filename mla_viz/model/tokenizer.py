@@ -1,25 +1,33 @@
 """Text to token ids and back, and how a single token is shown.
 
-Knows byte-level BPE files; knows no model.
+Knows byte-level BPE and how a chat's turns are marked; knows no model.
 """
 
 from functools import cache, cached_property
-from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from mla_viz.shipped import intact, shipped
 
 END_OF_TEXT = "<|endoftext|>"
+TURN, END_OF_TURN = "<|im_start|>", "<|im_end|>"
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
 class ByteTokenizer:
     """A byte-level BPE, which encodes any text: every byte is a token at the least."""
 
-    def __init__(self, file: Path) -> None:
-        self._bpe = Tokenizer.from_file(str(file))
-        self.size: int = self._bpe.get_vocab_size()
-        self.end: int = self._bpe.token_to_id(END_OF_TEXT)
+    def __init__(self, bpe: Tokenizer, end: str = END_OF_TEXT) -> None:
+        self._bpe = bpe
+        self.size: int = bpe.get_vocab_size()
+        self.end: int = bpe.token_to_id(end)
+        self.separator: int = bpe.token_to_id(END_OF_TEXT)
+        added = bpe.get_added_tokens_decoder()
+        self._special = {i: token.content for i, token in added.items() if token.special}
+
+    def prompt(self, text: str) -> list[int]:
+        """Token ids of what a model is to go on from, where somebody typed this text."""
+        return self.encode(text)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text. Its own characters only: no token is put before or behind."""
@@ -30,9 +38,9 @@ class ByteTokenizer:
         return self._bpe.decode(ids)
 
     def bytes_of(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; the end-of-text token gives its name."""
-        if token_id == self.end:
-            return END_OF_TEXT.encode()
+        """The bytes that a token stands for; a special token, as the end of the text, its name."""
+        if token_id in self._special:
+            return self._special[token_id].encode()
         return bytes(_byte_of_symbol()[symbol] for symbol in self._bpe.id_to_token(token_id))
 
     def text_of(self, token_id: int) -> str:
@@ -45,10 +53,36 @@ class ByteTokenizer:
         return tuple(map(self.text_of, range(self.size)))
 
 
+class ChatTokenizer(ByteTokenizer):
+    """The tokenizer of a model that answers: what is typed is a user's turn, its end ends a run.
+
+    Special tokens stand where the template has them and nowhere else: typed, their names are text.
+
+    Raises:
+        ValueError: it lacks a token that the template needs.
+    """
+
+    def __init__(self, bpe: Tokenizer) -> None:
+        for token in (TURN, END_OF_TURN, END_OF_TEXT):
+            if bpe.token_to_id(token) is None:
+                raise ValueError(f"tokenizer: expected one with the token {token}, got none")
+        bpe.encode_special_tokens = True
+        super().__init__(bpe, END_OF_TURN)
+        self._turn: int = bpe.token_to_id(TURN)
+
+    def prompt(self, text: str) -> list[int]:
+        """Template of the SmolLM2-Instruct models: a system's turn, the user's, an answer begun."""
+        turns = [*self._said("system", SYSTEM), *self._said("user", text)]
+        return [*turns, self._turn, *self.encode("assistant\n")]
+
+    def _said(self, role: str, text: str) -> list[int]:
+        return [self._turn, *self.encode(f"{role}\n{text}"), self.end, *self.encode("\n")]
+
+
 @cache
 def stories_tokenizer() -> ByteTokenizer:
     """The tokenizer of the shipped models, read once."""
-    return ByteTokenizer(intact(shipped("tokenizer.json")))
+    return ByteTokenizer(Tokenizer.from_file(str(intact(shipped("tokenizer.json")))))
 
 
 @cache

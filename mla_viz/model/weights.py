@@ -18,9 +18,16 @@ from mla_viz.attention.weights import (
     GQAWeights,
     MLAWeights,
     random_gqa,
+    random_latent_gqa,
     random_mla,
 )
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry, geometry_from
+from mla_viz.config import (
+    GQAGeometry,
+    LatentGQAGeometry,
+    MLAGeometry,
+    ModelGeometry,
+    geometry_from,
+)
 from mla_viz.model.decoder import BlockWeights, ModelWeights
 
 
@@ -132,7 +139,11 @@ def random_weights(geometry: ModelGeometry, seed: int) -> ModelWeights:
         return torch.randn(rows, columns, generator=generator) * rows**-0.5
 
     embedding = torch.randn(geometry.vocab_size, d_model, generator=generator) * d_model**-0.5
-    make = random_gqa if isinstance(geometry.attention, GQAGeometry) else random_mla
+    make = {
+        MLAGeometry: random_mla,
+        GQAGeometry: random_gqa,
+        LatentGQAGeometry: random_latent_gqa,
+    }[type(geometry.attention)]
     blocks = tuple(
         BlockWeights(
             attn_norm=torch.ones(d_model),

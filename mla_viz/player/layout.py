@@ -113,6 +113,7 @@ class Dims(TypedDict):
     """Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims.
 
     `scale` is what a product is multiplied by to be a score.
+    `rope` are those that RoPE has turned where a row is cached: 0 where it turns them afterwards.
     """
 
     d_model: int

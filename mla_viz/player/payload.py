@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_type
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from mla_viz.config import AttentionGeometry, MLAGeometry
+from mla_viz.config import AttentionGeometry, LatentGQAGeometry, MLAGeometry
 from mla_viz.cost import baselines, cache_reads
 from mla_viz.findings.family import TOLD_APART
 from mla_viz.findings.scores import load_grid
@@ -242,7 +242,9 @@ def _kept(side: Side) -> layout.Kept | None:
 
 
 def _sized(short: str, g: AttentionGeometry) -> str:
-    """`absorbed`, `MQA 1×32`."""
+    """`absorbed`, `MQA 1×32`, `latent GQA 1×256`."""
+    if isinstance(g, LatentGQAGeometry):
+        return f"{short} 1×{g.kv_lora_rank}"
     return short if isinstance(g, MLAGeometry) else f"{short} {g.n_kv_heads}×{g.head_dim}"
 
 
@@ -293,9 +295,9 @@ def _dims(g: AttentionGeometry) -> layout.Dims:
     return {
         "d_model": g.d_model,
         "qk": g.qk_head_dim if mla else g.head_dim,
-        "rope": g.rope_width,
+        "rope": 0 if isinstance(g, LatentGQAGeometry) else g.rope_width,
         "v": g.v_head_dim if mla else g.head_dim,
-        "latent": g.kv_lora_rank if mla else 0,
+        "latent": getattr(g, "kv_lora_rank", 0),
         "kv_heads": 0 if mla else g.n_kv_heads,
         "scale": g.softmax_scale,
     }
@@ -361,7 +363,7 @@ def _vectors(side: Side, layers: range, kept: int) -> layout.Vectors:
 
 def _travel(side: Side) -> bool:
     """Whether cached keys and values travel: where they do not follow from latents and weights."""
-    return side.vectors.latents is None or side.kept is not None
+    return side.vectors.W_UK is None or side.kept is not None
 
 
 def _layers_of(

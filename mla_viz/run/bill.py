@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from mla_viz.attention.implementation import implementation
-from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry, ModelGeometry
 from mla_viz.cost import attention_params, cache_elems, model_params, operations, row_bytes
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
@@ -116,6 +116,8 @@ class _Side:
         rebuilt = 0
         if MECHANISMS[self._mechanism].file in ("mla_reexpand", "recompute"):
             rebuilt = 2 * cache_elems("mla_expanded", g) * n * self._elem
+        if isinstance(g, LatentGQAGeometry):  # and each layer's are kept for the record
+            rebuilt = (4 + self._model.n_layers) * cache_elems("gqa", g) * n * self._elem
         logits = 8 * self._model.vocab_size * 8
         out = self._multiplied_out(n)
         return max(made, scores + fed * widths * self._wide + rebuilt + out + logits)

@@ -56,7 +56,7 @@ class _Text:
 
     def __init__(self, s: Settings, model: SideModel) -> None:
         self.tokenizer = find_source(model.source).tokenizer()
-        self.prompt_ids = self.tokenizer.encode(s.prompt)
+        self.prompt_ids = self.tokenizer.prompt(s.prompt)
         context, length = model.geometry.context, len(self.prompt_ids)
         room = context - length
         if room < 1:

@@ -144,5 +144,5 @@ def step_bytes(g: AttentionGeometry, n_layers: int) -> int:
         both = g.kv_lora_rank + g.qk_rope_head_dim
         heads, shared = g.qk_head_dim + both + g.kv_lora_rank + g.v_head_dim, both
     else:
-        heads, shared = 3 * g.head_dim, 0
+        heads, shared = 3 * g.head_dim, getattr(g, "kv_lora_rank", 0)
     return 4 * n_layers * (2 * g.d_model + g.n_heads * heads + shared)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mla_viz.attention.cache import Cache, LatentCache
 from mla_viz.attention.weights import MLAWeights
+from mla_viz.config import LatentGQAGeometry
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.model.decoder import AnyWeights, Forward
@@ -58,6 +59,10 @@ class Recorder:
         }
         self._n_steps = n_steps
         self._vectors: dict[str, np.ndarray] = {}
+        self._watched = WATCHED
+        if isinstance(g.attention, LatentGQAGeometry):
+            self._watched = (*WATCHED, "k", "v")  # biases and turns are between latents and these
+        self._rebuilt: list[Tensor] = []
         self._bytes = np.zeros((3, n_steps), dtype=np.int64)
         self._time_us = np.zeros((n_steps, g.n_layers), dtype=np.float32)
         self._top_ids = np.zeros((n_steps, CANDIDATES), dtype=np.int32)
@@ -68,7 +73,9 @@ class Recorder:
         first = 0 if self._decoder.whole_prefix else step
         device = self._decoder.weights.embedding.device
         tokens = torch.tensor(ids[first : step + 1], device=device)
-        forward = self._decoder.feed(tokens, WATCHED, newest=True)
+        forward = self._decoder.feed(tokens, self._watched, newest=True)
+        if "k" in self._watched:
+            self._rebuilt = [_rows(layer.seen["k"], layer.seen["v"]) for layer in forward.layers]
         newest = _newest(forward)
         if self._format and isinstance(self._decoder.caches[0], LatentCache):
             newest["latents"] = _read_back(self._decoder.caches)
@@ -151,7 +158,9 @@ class Recorder:
         )
 
     def _heads(self, tables: list[np.ndarray]) -> np.ndarray | None:
-        """Keys and values of every head, where that is what is cached, up to TRACE_BYTES."""
+        """Keys and values of every head, cached or turned after the latent, up to TRACE_BYTES."""
+        if self._rebuilt:
+            return sealed([_numpy(rows) for rows in self._rebuilt])
         segments = MECHANISMS[self.mechanism].segments(self.geometry.attention)
         if not segments or not segments[0].parts or sum(t.nbytes for t in tables) > TRACE_BYTES:
             return None
@@ -174,9 +183,16 @@ def _newest(forward: Forward) -> dict[str, Tensor]:
         if nope in seen:
             seen[name] = torch.cat([seen.pop(nope), q_rope], -1)
     if "c_kv" in seen:
-        seen["latents"] = torch.cat([seen.pop("c_kv"), seen.pop("k_rope")], -1)
+        c_kv = seen.pop("c_kv")
+        seen["latents"] = torch.cat([c_kv, seen.pop("k_rope", c_kv[..., :0])], -1)
     seen["mix"] = seen.pop("o_latent", seen.get("o_head"))
     return seen
+
+
+def _rows(
+    k: Float[Tensor, "n_kv_heads tokens qk"], v: Float[Tensor, "n_kv_heads tokens v"]
+) -> Float[Tensor, "tokens n_kv_heads k_and_v"]:
+    return torch.cat([k, v], -1).transpose(0, 1)
 
 
 def _read_back(caches: list[Cache]) -> Float[Tensor, "n_layers both"]:

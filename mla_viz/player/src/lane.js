@@ -22,6 +22,8 @@
  */
 
 export const ABSORBING = ["mla_absorbed", "mla_merged"];
+/** They keep latents, and make keys and values of them at each step. */
+export const EXPANDING = ["mla_reexpand", "gqa_latent"];
 
 /**
  * Whether the vectors of a step and layer are here.

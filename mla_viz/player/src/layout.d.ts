@@ -80,7 +80,7 @@ export interface Cells {
   data: NDArray<Uint8Array, [n_layers: number, rows: number, elems: number]>;
 }
 
-/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. `scale` is what a product is multiplied by to be a score. */
+/** Widths of one side's vectors; `latent` is 0 where there is none, `qk` has the RoPE dims. `scale` is what a product is multiplied by to be a score. `rope` are those that RoPE has turned where a row is cached: 0 where it turns them afterwards. */
 export interface Dims {
   d_model: number;
   qk: number;

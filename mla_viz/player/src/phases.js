@@ -62,6 +62,12 @@ function special(mechanism, { all, rows }) {
       score: "The query meets every key made anew.",
       mix: "The weights mix the values, which are then thrown away.",
     },
+    gqa_latent: {
+      project: `x becomes a query for each head, and one latent for ${all}.`,
+      cache: `The latent is cached as it is. Then keys and values of ${rows} are rebuilt, and the keys turned, for this step alone.`,
+      score: "The query meets every rebuilt key.",
+      mix: "The weights mix the rebuilt values, which are then thrown away.",
+    },
     mla_absorbed: {
       cache: `The latent and its RoPE key are cached, once for ${all}. Nothing to rebuild.`,
       score: "W_UK moves to the query, which then meets the latents themselves.",

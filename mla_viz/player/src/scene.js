@@ -1,7 +1,7 @@
 // The picture of a step, laid out: strips, cached rows and bars of both sides, what leads from one to the
 // next, and where both are equal. It knows sizes and places in CSS pixels; it draws nothing.
 
-import { ABSORBING, rowOf } from "./lane.js";
+import { ABSORBING, EXPANDING, rowOf } from "./lane.js";
 import { SATURATION } from "./theme.js";
 
 /** @import { Lane, Matrix, Numbers } from "./lane.js" */
@@ -354,7 +354,7 @@ function madeOfLatent({ mechanism, operations, dims }, lane) {
   const names = `c_KV | k_R 1×(${dims.latent}+${dims.rope})`;
   const compressed = operations.some(({ name }) => name === "compress query");
   const merged = mechanism === "mla_merged";
-  const up = merged ? "W_UQ·W_UKᵀ, W_QR" : "W_UQ, W_QR";
+  const up = merged ? "W_UQ·W_UKᵀ, W_QR" : mechanism === "gqa_latent" ? "W_Q" : "W_UQ, W_QR";
   const query = merged
     ? { ...queryPlan(lane.query, "moved"), label: `q̃ | q_R 1×(${dims.latent}+${dims.rope})`, scale: "moved" }
     : queryPlan(lane.q, "q");
@@ -439,15 +439,16 @@ function latentCache({ kept }, { keys }) {
  * @type {(side: Side, lane: Lane, head: number) => Drawing}
  */
 function headCache({ mechanism, dims, n_heads: nHeads, kept }, { latents, keys, values }, head) {
-  const rebuilt = mechanism === "mla_reexpand" || mechanism === "recompute";
+  const fromLatents = EXPANDING.includes(mechanism);
+  const rebuilt = fromLatents || mechanism === "recompute";
   const of =
     dims.kv_heads && dims.kv_heads < nHeads
       ? `group ${Math.floor((head * dims.kv_heads) / nHeads) + 1}`
       : `head ${head + 1}`;
-  const first = mechanism === "mla_reexpand" && latents ? latents.width + 2 * GAP : 0;
+  const first = fromLatents && latents ? latents.width + 2 * GAP : 0;
   /** @type {Look} */
   const look = rebuilt ? "passing" : "cached";
-  const from = mechanism === "mla_reexpand" ? 0.4 : rebuilt ? 0 : 0.6;
+  const from = fromLatents ? 0.4 : rebuilt ? 0 : 0.6;
   const [k, v] = [`K, ${of}`, rebuilt ? "V" : `V${readBack(kept)}`];
   /** @type {Plan[]} */
   const plans = [
@@ -465,7 +466,7 @@ function headCache({ mechanism, dims, n_heads: nHeads, kept }, { latents, keys, 
     },
   ];
   const queries = [{ from: "q", to: "scores", label: "" }];
-  if (mechanism === "mla_reexpand" && latents) {
+  if (fromLatents && latents) {
     const cached = {
       id: "cache",
       label: `latents${readBack(kept)}`,

@@ -3,7 +3,7 @@
 
 import { peakOf } from "./attention.js";
 import { compare, timesText } from "./comparison.js";
-import { ABSORBING, laneAt } from "./lane.js";
+import { ABSORBING, EXPANDING, laneAt } from "./lane.js";
 import { shortNames, tokenWords } from "./narration.js";
 import { SIDES } from "./payload.js";
 import { PHASES } from "./phases.js";
@@ -111,7 +111,9 @@ const hasLatent = ({ dims }) => dims.latent > 0;
 /** @type {(side: Side) => boolean} */
 const absorbs = ({ mechanism }) => ABSORBING.includes(mechanism);
 /** @type {(side: Side) => boolean} */
-const keepsLatents = ({ mechanism }) => mechanism === "mla_reexpand" || ABSORBING.includes(mechanism);
+const keepsLatents = ({ mechanism }) => [...EXPANDING, ...ABSORBING].includes(mechanism);
+/** @type {(side: Side) => boolean} RoPE stands between the latent and its keys. */
+const turnsAfter = ({ mechanism }) => mechanism === "gqa_latent";
 
 /**
  * The left side's weights at a step, layer and head.
@@ -219,9 +221,11 @@ function absorbedScore({ run }) {
   return {
     question: `No side absorbs here. How many numbers long is each head's query in ${name}?`,
     ...among(qk, [latent ? latent + rope : 2 * qk, width]),
-    because: latent
-      ? `${qk}, as long as a key, which must first be made of the latent. Absorbed, W_UK would go to the query, which would then have ${latent + rope} numbers and meet the cached rows themselves: choose it in the sidebar.`
-      : `${qk}, as long as a key. There is no W_UK that could be absorbed: that takes a latent. Choose absorbed in the sidebar to see it.`,
+    because: turnsAfter(side)
+      ? `${qk}, as long as a key, which must first be made of the latent and then turned. A rotation that differs from token to token stands between W_UK and the query, so W_UK cannot be absorbed.`
+      : latent
+        ? `${qk}, as long as a key, which must first be made of the latent. Absorbed, W_UK would go to the query, which would then have ${latent + rope} numbers and meet the cached rows themselves: choose it in the sidebar.`
+        : `${qk}, as long as a key. There is no W_UK that could be absorbed: that takes a latent. Choose absorbed in the sidebar to see it.`,
   };
 }
 
@@ -300,6 +304,13 @@ function ropeKey({ run }) {
   const { rope, latent, kv_heads: kvHeads } = side.dims;
   const own = "A rotation by place stands between W_UK and the query, so W_UK cannot be absorbed past it";
   const heads = latent ? side.n_heads : kvHeads;
+  if (turnsAfter(side)) {
+    return {
+      question: `RoPE tells places apart by rotating numbers of queries and keys. How many rotated numbers does ${name} keep of one token, in one layer?`,
+      ...among(0, [side.dims.qk, side.cache_elems]),
+      because: `None: its ${latent} numbers are kept unrotated, and every key is rotated anew at each step. ${own}: MLA gives RoPE a key of its own for that.`,
+    };
+  }
   const kept = side.cache_elems === 0 ? 0 : keepsLatents(side) ? rope : rope * heads;
   const told = keepsLatents(side)
     ? `${capitalised(plural(rope, "number"))}, one rope key for all heads, beside the latent's ${latent}: ${side.cache_elems} in all.`

@@ -18,8 +18,10 @@ from mla_viz.model.sources import (
     find_source,
     follows,
     offered_mechanisms,
+    source_label,
     source_names,
 )
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.settings import Settings
 from mla_viz.ui.numbers import short_label
 from mla_viz.words import count_text
@@ -43,14 +45,10 @@ def _mechanism_label(name: str) -> str:
     return MECHANISMS[name].label
 
 
-def _source_label(name: str) -> str:
-    return find_source(name).label
-
-
 SPELT = {name: field for field, name in IN_GEOMETRY.items()} | {"head_dim": "v_head_dim"}
 IN_WORDS = {
     "prompt": lambda _: "the one below",
-    "source": _source_label,
+    "source": source_label,
     "left": _mechanism_label,
     "right": _mechanism_label,
 }
@@ -138,11 +136,13 @@ class Sidebar:
     def _main(self) -> None:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
-        self._choice("source", "Weights", list(source_names()), Settings.source, _source_label)
+        sources = [name for name in source_names() if name not in PRETRAINED]
+        self._choice("source", "Weights", sources, Settings.source, source_label)
         self._source = find_source(self.values["source"])
         if self._source.dials:
             for field in ALWAYS_SHOWN:
-                self._dial(field)
+                if field in self._source.dials:
+                    self._dial(field)
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
