@@ -14,15 +14,15 @@ from plotly.subplots import make_subplots
 
 from mla_viz.figures.memory import NEUTRAL, short_tokens
 from mla_viz.findings.measured import Peer, Point, QueryPoint
-from mla_viz.findings.speed import Rates
+from mla_viz.findings.speed import COUNTED, Rates
 from mla_viz.mechanisms.table import MECHANISMS
 from mla_viz.words import Number, decimal_bytes_text, flops_text, micros_text, number_text
 
 HEIGHT = 440
 SYMBOLS = dict(
     zip(
-        MECHANISMS,
-        ("circle", "triangle-up", "diamond", "star", "cross", "square", "pentagon", "x"),
+        COUNTED,
+        ("circle", "triangle-up", "diamond", "star", "square", "pentagon", "x"),
         strict=True,
     )
 )
