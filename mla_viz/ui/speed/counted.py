@@ -277,7 +277,7 @@ def _whole_model(asked: SpeedAsked, rates: Rates) -> None:
     if served is None:
         st.caption(f"The weights of {asked.model} cannot be counted from its fields: no estimate.")
         return
-    ranks = st.select_slider("Accelerators", range(1, 65), 16, key="speed_ranks", bind=_URL)
+    ranks = st.select_slider("Accelerators", range(1, 65), 32, key="speed_ranks", bind=_URL)
     memory = ranks * accelerators()[asked.accelerator].memory_bytes
     rows = [
         _estimate(label, each, memory, asked, rates, ranks)
