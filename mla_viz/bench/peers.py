@@ -1,10 +1,11 @@
-"""What others do with the same layer: transformers' module, and the einsums of the paper's code.
+"""What others do with the same layer: transformers' module, vLLM's kernel, the paper's einsums.
 
-Both are timed in turn with the mechanism that they stand beside.
+Each is timed in turn with the mechanism that it stands beside.
 """
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from mla_viz.bench.timing import Work
 from mla_viz.model.device import parse_dtype
 
 EINSUM, TRANSFORMERS = "einsum, two caches", "transformers DeepseekV3Attention"
+VLLM, VLLM_WIDTHS, VLLM_BLOCK = "vLLM mla_decode_kvcache", (512, 64), 16  # what it is compiled for
 
 
 def peers(s: BenchSettings, context: int) -> Iterator[tuple[str, str, Work, Work]]:
@@ -23,6 +25,8 @@ def peers(s: BenchSettings, context: int) -> Iterator[tuple[str, str, Work, Work
     weights = random_layer(s.geometry_of("mla_absorbed"), s.dtype)
     ours = Layer(s, "mla_absorbed", weights).over(context)
     yield EINSUM, "core", einsum_core(s, context), ours["core"]
+    if vllm := vllm_core(s, context):
+        yield VLLM, "core", vllm, ours["core"]
     if find_spec("transformers"):
         yield TRANSFORMERS, "layer", transformers_step(s, context), ours["layer"]
 
@@ -51,6 +55,31 @@ def absorbed_by_einsum(
     scores = (content + torch.einsum("bshr,btr->bsht", q_rope, k_rope)) * scale
     probs = scores.softmax(-1, dtype=torch.float32).to(c_kv.dtype)
     return torch.einsum("bsht,btc->bshc", probs, c_kv)
+
+
+def vllm_core(s: BenchSettings, context: int) -> Work | None:
+    """vLLM's kernel for processors over blocks of random rows; None where it does not run.
+
+    Its library is loaded by itself: all of vLLM takes seconds to import, and is not needed.
+    """
+    g, dtype, found = s.geometry_of("mla_absorbed"), parse_dtype(s.dtype), find_spec("vllm")
+    places = (found and found.submodule_search_locations) or ()
+    library = next((Path(place) / "_C.abi3.so" for place in places), None)
+    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == VLLM_WIDTHS and torch.empty(0).is_cpu
+    if library is None or not library.exists() or not fits:
+        return None
+    torch.ops.load_library(library)
+    latent, rope = VLLM_WIDTHS
+    blocks = torch.arange(s.batch * -(-context // VLLM_BLOCK), dtype=torch.int32).view(s.batch, -1)
+    rows = torch.randn(blocks.numel(), VLLM_BLOCK, latent + rope).to(dtype)
+    q = torch.randn(s.batch, g.n_heads, latent + rope).to(dtype)
+    out, lengths = q.new_empty(*q.shape[:-1], latent), blocks.new_full((s.batch,), context)
+
+    def work() -> Tensor:
+        torch.ops._C.mla_decode_kvcache(out, q, rows, g.softmax_scale, blocks, lengths)
+        return out
+
+    return work
 
 
 def transformers_step(s: BenchSettings, context: int) -> Work:
