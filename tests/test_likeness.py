@@ -78,7 +78,7 @@ def test_position_makes_no_heads_alike_or_unlike(name):
 
 def turned_back(keys):
     """Pair j of the key at a position turned back by position · 1000^(-2j / 8)."""
-    pairs = torch.view_as_complex(keys.unflatten(-1, (4, 2)))
+    pairs = torch.view_as_complex(keys.contiguous().unflatten(-1, (4, 2)))
     angles = torch.arange(keys.shape[-2])[:, None] * 1000.0 ** (-torch.arange(4).double() / 4)
     return torch.view_as_real(pairs * torch.exp(-1j * angles)).flatten(-2)
 

@@ -48,6 +48,10 @@ class FolderTokenizer:
         self.size, self.end = size, end
         self.texts: Sequence[str] = _Texts(self)
 
+    def prompt(self, text: str) -> list[int]:
+        """Token ids of what the model is to go on from: the text, in no template."""
+        return self.encode(text)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with those that the tokenizer puts before it."""
         return self._own.encode(text).ids
