@@ -171,14 +171,7 @@ def time_chart(asked: SpeedAsked) -> None:
     bench = asked.fullest
     if bench is None:
         return
-    words = st.segmented_control(
-        "Timed",
-        list(PART_OF),
-        default=CORE,
-        required=True,
-        key="speed_timed",
-        bind="query-params",
-    )
+    words = _part("Timed", "speed_timed")
     points = [point for point in bench.points if point.part == PART_OF[words]]
     at = nearest(bench.points, asked.context)
     here = {label_of(p.mechanism): micros_text(p.time_us) for p in points if p.context == at}
@@ -188,20 +181,20 @@ def time_chart(asked: SpeedAsked) -> None:
     _notes(bench)
 
 
+def _part(label: str, key: str) -> str:
+    """Which part of a step is shown; the address holds it."""
+    return st.segmented_control(
+        label, list(PART_OF), default=CORE, required=True, key=key, bind="query-params"
+    )
+
+
 def roofline_section(asked: SpeedAsked) -> None:
     """Every mechanism on the measured machine's roofline, and the same in numbers."""
     bench, rates = asked.fullest, asked.rates
     if bench is None or rates is None:
         st.caption(NOT_TIMED)
         return
-    words = st.segmented_control(
-        "Part",
-        list(PART_OF),
-        default=CORE,
-        required=True,
-        key="speed_part",
-        bind="query-params",
-    )
+    words = _part("Part", "speed_part")
     at = nearest(bench.points, asked.context)
     points = [p for p in bench.points if p.context == at and p.part == PART_OF[words]]
     marks = [
@@ -252,14 +245,7 @@ def growth_section(asked: SpeedAsked) -> None:
     if not longest:
         st.caption(NOT_TIMED)
         return
-    words = st.segmented_control(
-        "Part",
-        list(PART_OF),
-        default=CORE,
-        required=True,
-        key="speed_grown",
-        bind="query-params",
-    )
+    words = _part("Part", "speed_grown")
     lines = {
         name: [p for p in points if p.part == PART_OF[words]] for name, points in longest.items()
     }
