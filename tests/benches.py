@@ -6,6 +6,15 @@ from mla_viz.published.catalog import published_models
 
 V3 = published_models()["DeepSeek-V3"].attention
 LITE = published_models()["DeepSeek-V2-Lite"].attention
+CONFIG = {
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 10,
+}
 ROOF = Roofline(20.0, 300.0, 400.0, 2, busy=False)
 
 

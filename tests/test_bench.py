@@ -35,16 +35,8 @@ from mla_viz.config import GQAGeometry, MLAGeometry
 from mla_viz.cost import moved_bytes, operations, query_flops
 from mla_viz.findings.measured import Bench, Roofline
 from mla_viz.findings.speed import step
+from tests.benches import CONFIG
 
-CONFIG = {
-    "hidden_size": 24,
-    "num_attention_heads": 4,
-    "qk_nope_head_dim": 6,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 8,
-    "kv_lora_rank": 16,
-    "q_lora_rank": 10,
-}
 G = MLAGeometry(24, 4, 6, 4, 8, 16, q_lora_rank=10)
 
 

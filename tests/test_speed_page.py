@@ -37,24 +37,14 @@ from mla_viz.ui.speed import asked as asked_module
 from mla_viz.ui.speed import headline, here, words
 from mla_viz.ui.speed.asked import HERE, SpeedAsked
 from mla_viz.words import micros_text, number_text
-from tests.benches import LITE, ROOF, V3, made_bench, made_point, made_query
+from tests.benches import CONFIG, LITE, ROOF, V3, made_bench, made_point, made_query
 from tests.screens import page, said, tables
 
 pytestmark = pytest.mark.filterwarnings("default")
 MACHINE = "A machine, 2 threads"
 TINY = BenchAsked(
     "tiny",
-    json.dumps(
-        {
-            "hidden_size": 24,
-            "num_attention_heads": 4,
-            "qk_nope_head_dim": 6,
-            "qk_rope_head_dim": 4,
-            "v_head_dim": 8,
-            "kv_lora_rank": 16,
-            "q_lora_rank": 10,
-        }
-    ),
+    json.dumps(CONFIG),
     (16,),
     1,
     "float32",
