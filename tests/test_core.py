@@ -150,7 +150,9 @@ def test_a_row_times_a_large_matrix(inner, width, dtype, seed):
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-13), (torch.float32, 3e-6)])
 @pytest.mark.parametrize("large", [1, 1 << 40])
+@pytest.mark.parametrize("at_home", [True, False])
 @given(
+    st.booleans(),
     st.integers(1, 4),
     st.sampled_from([1, 2, 15, 16, 17]),
     st.integers(1, 70),
@@ -159,15 +161,21 @@ def test_a_row_times_a_large_matrix(inner, width, dtype, seed):
     st.integers(0, 99),
 )
 def test_every_order_of_products_gives_the_same(
-    dtype, limit, large, n, queries, total, qk, v, seed
+    dtype, limit, large, at_home, columns, n, queries, total, qk, v, seed
 ):
-    given_ = case(n, queries, total, qk, v, dtype, seed)
+    q, k, values = case(n, queries, total, qk, v, dtype, seed)
+    given_ = (q, *(x.mT.contiguous().mT for x in (k, values))) if columns else (q, k, values)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "LARGE", large)
         patch.setattr(core, "BLOCK", 16)
+        patch.setattr(core, "_mkl_at_home", lambda: at_home)
         out, scores, probs = attend_one(*given_, qk**-0.5)
+        out_alone, none, probs_alone = attend_one(*given_, qk**-0.5, keep_scores=False)
+    assert none is None
     expected, true_scores = exact(*given_, qk**-0.5)
-    for ours, true in ((out, expected), (scores, true_scores), (probs, true_scores.softmax(-1))):
+    true_probs = true_scores.softmax(-1)
+    pairs = ((out, expected), (scores, true_scores), (probs, true_probs))
+    for ours, true in (*pairs, (out_alone, expected), (probs_alone, true_probs)):
         assert ours.dtype == dtype
         assert (ours.double() - true).abs().max() < limit * max(1, true.abs().max())
 

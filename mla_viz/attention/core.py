@@ -5,8 +5,11 @@ library's time for the same product differs several times with its order and its
 mechanism and no cache.
 """
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -45,31 +48,34 @@ def attend_one(
     k: Float[Tensor, "n total qk"] | Pages,
     v: Float[Tensor, "n total v"],
     scale: float,
+    keep_scores: bool = True,
 ) -> tuple[
     Float[Tensor, "n queries v"],
-    Float[Tensor, "n queries total"],
+    Float[Tensor, "n queries total"] | None,
     Float[Tensor, "n queries total"],
 ]:
     """Softmax(q k^T scale) v, the scores and the probabilities; every query sees every token.
 
     The scale goes to the queries, which are few. Softmax sums in float32 at least: PyTorch does so
-    inside, without a copy.
+    inside, without a copy. Scores that nobody keeps become the probabilities in place: fresh memory
+    costs more than softmax does.
     """
     score = _scores_of_pages if isinstance(k, Pages) else scores_of
     scores = score(q * scale, k)
-    probs = scores.softmax(-1)
-    return mix(probs, v), scores, probs
+    probs = torch.softmax(scores, -1, out=None if keep_scores else scores)
+    return mix(probs, v), scores if keep_scores else None, probs
 
 
 def scores_of(
     q: Float[Tensor, "n queries qk"], k: Float[Tensor, "n total qk"]
 ) -> Float[Tensor, "n queries total"]:
     """Each head's q k^T; in float32, keys that come first are read as fast as memory gives them."""
-    if k.stride(-2) == 1 and len(q) > 1:
+    half = q.element_size() == 2
+    if k.stride(-2) == 1 and len(q) > 1 and not (half and _by_itself(q)):
         return _keys_first(q, k) if q.shape[1] > 1 else q @ k.mT
     if _by_itself(q):
-        return _each(_blockwise if _long(k) else torch.mm, q, k.mT)
-    return (k @ q.mT).mT if _long(k) else q @ k.mT
+        return _each(_blockwise if _cached_first(k) else torch.mm, q, k.mT)
+    return (k @ q.mT).mT if _cached_first(k) else q @ k.mT
 
 
 def _keys_first(
@@ -81,9 +87,17 @@ def _keys_first(
     return torch.stack([(keys @ own.T).T for own, keys in zip(q, k, strict=True)])
 
 
-def _long(cached: Float[Tensor, "n total width"]) -> bool:
+def _cached_first(cached: Float[Tensor, "n total width"]) -> bool:
     """Whether float32 products are faster with what is cached as their first operand."""
-    return cached.dtype == torch.float32 and cached.numel() >= LARGE
+    return cached.dtype == torch.float32 and cached.numel() >= LARGE and not _mkl_at_home()
+
+
+@once
+def _mkl_at_home() -> bool:
+    """Whether the processor is of MKL's maker: on others it multiplies few rows slowly."""
+    linux = Path("/proc/cpuinfo")
+    told = linux.read_text(encoding="utf-8") if linux.exists() else platform.processor()
+    return "GenuineIntel" in told
 
 
 def _each(product: Callable[..., Tensor], left: Tensor, right: Tensor) -> Tensor:
@@ -107,20 +121,15 @@ def _blockwise(
     return made
 
 
-def _columns_first(
-    probs: Float[Tensor, "queries total"], v: Float[Tensor, "total v"]
-) -> Float[Tensor, "queries v"]:
-    """Probs v, as (v^T probs^T)^T."""
-    return (v.T @ probs.T).T
-
-
 def mix(
     probs: Float[Tensor, "n queries total"], v: Float[Tensor, "n total v"]
 ) -> Float[Tensor, "n queries v"]:
     """Each head's probs v."""
     turned = v.stride(-2) == 1
     if _by_itself(probs) or (turned and probs.shape[1] > 1 and probs.element_size() < 4):
-        return _each(_columns_first if _long(v) or turned else torch.mm, probs, v)
+        if _cached_first(v) or turned:
+            return _each(torch.mm, v.mT, probs.mT).mT
+        return _each(torch.mm, probs, v)
     whole_rows = v.stride(-1) == 1 and v.stride(-2) == v.shape[-1]
     if probs.shape[1] > 1 or not whole_rows or v.numel() < LARGE or v.dtype == torch.float64:
         return probs @ v

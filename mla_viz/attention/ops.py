@@ -147,9 +147,12 @@ def attend_grouped(
     grouped = q.unflatten(-3, (n_kv_heads, -1)).flatten(-3, -2)
     if one:
         keys = k.flat() if isinstance(k, Pages) else k.flatten(0, -3)
-        flat = attend_one(grouped.flatten(0, -3), keys, v.flatten(0, -3), scale)
-        out, scores, probs = (x.reshape(*q.shape[:-1], -1) for x in flat)
-        watch(v=v, scores=scores, probs=probs)
+        kept = watch.wants("scores")
+        flat = attend_one(grouped.flatten(0, -3), keys, v.flatten(0, -3), scale, kept)
+        made = zip(("out", "scores", "probs"), flat, strict=True)
+        seen = {name: x.reshape(*q.shape[:-1], -1) for name, x in made if x is not None}
+        out = seen.pop("out")
+        watch(v=v, **seen)
         if not isinstance(k, Pages):
             watch(k=k)
         return out
@@ -166,13 +169,16 @@ def per_head(
 ) -> Float[Tensor, "*batch n_heads seq width"]:
     """x W for every head: x is a head's own, or the same for all.
 
-    One row against large weights is a sum of their rows, or a score of each: see `core`.
+    A head's rows of all sequences are one matrix, so that its weights are read once. One row
+    against large weights is a sum of their rows, or a score of each: see `core`.
     """
-    if W.numel() < LARGE or x.shape[:-3].numel() > 1 or x.shape[-2] > 1 or not x.is_cpu:
-        return x @ W
-    own = x.flatten(0, -3).expand(len(W), -1, -1)
-    product = mix(own, W) if W.stride(-1) == 1 else scores_of(own, W.mT)
-    return product.reshape(*x.shape[:-3], *product.shape)
+    *batch, _, seq, _ = x.shape
+    rows = x.movedim(-3, 0).flatten(1, -2).expand(len(W), -1, -1)
+    if rows.shape[1] != 1 or W.numel() < LARGE or not x.is_cpu:
+        product = rows @ W
+    else:
+        product = mix(rows, W) if W.stride(-1) == 1 else scores_of(rows, W.mT)
+    return product.unflatten(1, (*batch, seq)).movedim(0, -3)
 
 
 def merge_heads(
