@@ -2,7 +2,7 @@
 
     python -m train.speed [NAME ...]
 
-Writes mla_viz/data/speed.json, one bench after another; with names, those alone are measured anew.
+Writes mla_viz/data/speed.json, each of BENCHES in turn; with names, those alone are measured anew.
 """
 
 import json
@@ -51,6 +51,12 @@ BENCHES: dict[str, dict[str, Any]] = {
     "growth of mla_expanded": {"contexts": POWERS[:-1], "mechanisms": ("mla_expanded",), **ALONE},
     "growth of mha": {"contexts": POWERS[:-1], "mechanisms": ("mha",), **ALONE},
 }
+# The same on a processor whose cores multiply matrices of bfloat16: measured by name alone.
+MATRIX_UNITS = {
+    f"{name}, matrix units": BENCHES[name]
+    for name in ("DeepSeek-V3, bfloat16", "DeepSeek-V3, float32")
+}
+NAMED = BENCHES | MATRIX_UNITS
 
 
 def main(names: list[str]) -> None:
@@ -58,11 +64,11 @@ def main(names: list[str]) -> None:
     file = shipped(SPEED_FILE)
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for name in names or BENCHES:
-        found = bench(BenchSettings(**BENCHES[name]), lambda *told, n=name: print(n, *told))
+        found = bench(BenchSettings(**NAMED[name]), lambda *told, n=name: print(n, *told))
         if not found.complete:
             sys.exit("stopped: what was measured before stays")
         kept[name] = found.record()
-        ordered = {each: kept[each] for each in BENCHES if each in kept}
+        ordered = {each: kept[each] for each in NAMED if each in kept}
         file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
         write_checksums()
         print(f"{name}: {'busy' if found.busy else 'quiet'}", flush=True)

@@ -27,6 +27,7 @@ LAST = 32  # steps whose median is told
 COLUMNS = ("tokens", "left_step_us", "right_step_us", "run_s", "payload_mb", "paint_ms")
 SIZE = (1200, 840)
 NEUTRAL = "#5d6673"
+BESIDE = {"mla_expanded": "top right", "mla_absorbed": "bottom right"}  # lines end side by side
 SIDES = {"left_step_us": "mla_expanded", "right_step_us": "mla_absorbed"}
 
 
@@ -75,8 +76,8 @@ def figure(rows: list[dict[str, float]]) -> go.Figure:
         _draw(panels, (2, 2), tokens, [row[field] for row in rows], words)
     for i, unit in enumerate(("microseconds", "bytes", "microseconds", "ms; MB")):
         at = {"row": i // 2 + 1, "col": i % 2 + 1, "type": "log"}
-        panels.update_yaxes(title=unit, dtick=1, **at)
-        panels.update_xaxes(title="tokens", dtick=1, **at)
+        panels.update_yaxes(title=unit, dtick=1 if i < 2 else "D2", **at)
+        panels.update_xaxes(title="tokens", dtick=1, range=[1.7, 6.2 if i < 2 else 4.5], **at)
     size = {"width": SIZE[0], "height": SIZE[1], "margin": {"t": 50, "r": 20, "b": 50}}
     return panels.update_layout(**size, template="plotly_white", showlegend=False)
 
@@ -86,12 +87,11 @@ def _draw(
 ) -> None:
     """A line that is named at its end; a mechanism has its colour."""
     known = MECHANISMS.get(name)
-    text = [""] * (len(values) - 1) + [name]
+    text = [""] * (len(values) - 1) + [f" {name}"]
     style = {"color": known.colour.light if known else NEUTRAL}
-    line = go.Scatter(
-        x=tokens, y=values, mode="lines+markers+text", text=text, textposition="top left"
-    )
-    panels.add_trace(line.update(line=style, textfont=style, cliponaxis=False), *at)
+    line = go.Scatter(x=tokens, y=values, mode="lines+markers+text", text=text)
+    line.update(textposition=BESIDE.get(name, "middle right"), line=style, textfont=style)
+    panels.add_trace(line, *at)
 
 
 def main() -> None:
