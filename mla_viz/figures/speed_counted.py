@@ -103,7 +103,10 @@ def shares_figure(
         orientation="h",
         marker={"color": [MECHANISMS[name].colour.ink(dark) for name in mechanisms]},
         text=["does not fit" if ratio is None else _times(ratio) for ratio in ratios.values()],
-        textposition="outside",
+        textposition=[
+            "inside" if 0.3 < (ratio or 0) < 1 else "outside" for ratio in ratios.values()
+        ],
+        insidetextanchor="end",  # not across the line at 1
         cliponaxis=False,
         hoverinfo="skip",
     )
