@@ -31,7 +31,7 @@ from train.model import TrainableModel
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("house")
 torch.set_num_threads(1)
-os.environ["MLA_VIZ_CACHE"] = f"{os.devnull}/none"  # no test depends on what was fetched, or fetches
+os.environ["MLA_VIZ_CACHE"] = f"{os.devnull}/none"  # no test finds or keeps what was fetched
 
 SHIPPED = shipped_module.DATA
 TOKENIZER = stories_tokenizer()
