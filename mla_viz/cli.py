@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO, get_args
 import torch
 
 from mla_viz import cli_caches as caches
+from mla_viz import cli_mistakes as mistakes
 from mla_viz import cli_speed as speed
 from mla_viz.bench import command
 from mla_viz.findings.claims.inputs import parse_inputs
@@ -75,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    mistakes.arguments(
+        commands.add_parser("mistakes", help="what others got wrong, and its effect")
+    )
     command.arguments(commands.add_parser("bench", help="decode steps measured on this machine"))
     return parser
 
@@ -345,6 +349,7 @@ _COMMANDS = {
     "audit": caches.run_audit,
     "parallel": _parallel,
     "speed": speed.run,
+    "mistakes": mistakes.run,
     "bench": command.run,
 }
 
