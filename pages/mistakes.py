@@ -20,7 +20,7 @@ sections.cards(asked, found, share)
 SECTIONS = {
     "Scores": lambda: sections.scores_section(asked),
     "Prompt length": lambda: sections.length_section(found, share),
-    "All mistakes": lambda: sections.all_section(asked),
+    "All mistakes": lambda: sections.all_section(asked, share),
 }
 tabs = st.tabs(list(SECTIONS), key="museum_tab", on_change="rerun", bind="query-params")
 for tab, show in zip(tabs, SECTIONS.values(), strict=True):

@@ -184,10 +184,13 @@ def test_each_mistake_has_a_link_of_its_own(name):
 
 
 def test_all_mistakes_stand_in_one_table():
-    app = museum_page(museum_tab="All mistakes", museum_layer=1)
+    app = museum_page(museum_tab="All mistakes", museum_layer=1, museum_share="50%")
     (rows,) = tables(app)
     assert [row["mistake"] for row in rows] == list(MISTAKES)
     assert rows[-1]["scores off"] == "0%"
+    found = effect(MuseumAsked(new_tokens=8, layer=0))
+    assert rows[0]["noticed from, tokens"] == f"{found.noticed_at(0.5) or 'never'}"
+    assert found.noticed_at(0.5) != found.noticed_at()
     assert not app.get("plotly_chart")
 
 

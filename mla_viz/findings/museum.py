@@ -19,6 +19,7 @@ from mla_viz.checkpoints.layer import AttentionLayer
 from mla_viz.checkpoints.mistakes import (
     MISTAKES,
     NOTHING,
+    NOTICED,
     Effect,
     Mistake,
     WrongDecoder,
@@ -221,7 +222,7 @@ def _layer_and_hidden(asked: MuseumAsked) -> tuple[AttentionLayer, Float[Tensor,
     return layer, _hidden(asked.settings)[asked.layer]
 
 
-def summary(asked: MuseumAsked) -> dict[str, object]:
+def summary(asked: MuseumAsked, share: float = NOTICED) -> dict[str, object]:
     """A mistake in figures: what is off at the whole text, from when, and what it writes."""
     found, both = effect(asked), texts(asked)
     return {
@@ -230,7 +231,7 @@ def summary(asked: MuseumAsked) -> dict[str, object]:
         "scores_off": float(found.scores[-1]),
         "attention_elsewhere": float(found.probs[-1]),
         "output_off": float(found.out[-1]),
-        "noticed_at_tokens": found.noticed_at(),
+        "noticed_at_tokens": found.noticed_at(share),
         "first_other_token": None if both.differs_at is None else both.differs_at + 1,
         "same_next_tokens": sum(both.same_next),
         "of_tokens": len(both.same_next),

@@ -231,12 +231,12 @@ def length_section(found: Effect, share: float) -> None:
     _as_table(numbers, "museum_length_table")
 
 
-def all_section(asked: MuseumAsked) -> None:
+def all_section(asked: MuseumAsked, share: float) -> None:
     """Every mistake on this prompt, in this layer."""
     bar = st.progress(0.0, "Every mistake writes…")
     rows = []
     for done, name in enumerate(MISTAKES, 1):
-        rows.append(summary(replace(asked, mistake=name)))
+        rows.append(summary(replace(asked, mistake=name), share))
         bar.progress(done / len(MISTAKES), "Every mistake writes…")
     bar.empty()
     st.html(table_html([_all_row(row) for row in rows]))
