@@ -8,7 +8,7 @@ from typing import Any
 
 from mla_viz.checkpoints.layer import load_attention
 from mla_viz.run.inside import Inside
-from mla_viz.run.layer import read_hidden, seeded_hidden
+from mla_viz.run.layer import LayerSettings, read_hidden, run_of
 from mla_viz.run.trace import DIFFERENCES, Run, Side
 from mla_viz.words import gap_text
 
@@ -17,7 +17,7 @@ NO_LOGITS = {"logits": None}
 
 def layer_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `layer`."""
-    parser.add_argument("folder", type=Path, help="config.json and safetensors")
+    parser.add_argument("folder", help="config.json and safetensors")
     parser.add_argument("--layer", type=int, default=0, help="an attention, from 0")
     parser.add_argument("--left", default="mla_expanded")
     parser.add_argument("--right", default="mla_absorbed")
@@ -38,15 +38,16 @@ def output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_layer(args: dict[str, Any]) -> None:
     """Step through one layer of a checkpoint."""
-    layer = load_attention(args["folder"], args["layer"], args["dtype"], args["device"])
-    if args["hidden"]:
-        hidden, note = read_hidden(args["hidden"]), f"Hidden states of {args['hidden'].name}."
+    as_json, html, saved, hidden = (args.pop(x) for x in ("json", "html", "save", "hidden"))
+    s = LayerSettings(**args)
+    if hidden:
+        layer = load_attention(s.folder, s.layer, s.dtype, s.device)
+        note = f"Hidden states of {hidden.name}."
+        run = layer.run(read_hidden(hidden), s.left, s.right, note)
     else:
-        hidden = seeded_hidden(layer, args["tokens"], args["seed"])
-        note = f"Hidden states are random, of variance 1, seed {args['seed']}."
-    run = layer.run(hidden, args["left"], args["right"], note)
-    give(run, args["html"], args["save"])
-    print(json.dumps(run_record(run), allow_nan=False)) if args["json"] else print_run(run)
+        run = run_of(s)
+    give(run, html, saved)
+    print(json.dumps(run_record(run), allow_nan=False)) if as_json else print_run(run)
 
 
 def give(run: Run, html: Path | None, saved: Path | None) -> None:

@@ -14,11 +14,21 @@ from torch import Tensor
 from mla_viz.attention.ops import Watch
 from mla_viz.attention.weights import MLAWeights
 from mla_viz.checkpoints.folder import FLOATS
-from mla_viz.checkpoints.layer import AttentionLayer, Steps, now
+from mla_viz.checkpoints.layer import (
+    AttentionLayer,
+    Steps,
+    described,
+    load_attention,
+    now,
+    read_shape,
+)
 from mla_viz.config import MLAGeometry, check_choice, check_int
 from mla_viz.mechanisms.table import MLA_MECHANISMS
 from mla_viz.model.decoder import Forward
+from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
+from mla_viz.run.bill import Bill, layer_bill
 from mla_viz.run.comparison import Comparison
+from mla_viz.run.decode import OnStep, bill_of, decode
 from mla_viz.run.recorder import Recorder
 from mla_viz.run.sampling import check_finite
 from mla_viz.run.settings import Settings
@@ -81,6 +91,74 @@ class _Decoder:
         return Forward(shown[:, :0], [shown], [attended], [took])
 
 
+@dataclass(frozen=True)
+class LayerSettings:
+    """Everything that decides the run of one layer alone, on random hidden states.
+
+    Raises:
+        ValueError: a setting is not legal, or the folder is none that is read.
+    """
+
+    folder: str
+    layer: int = 0
+    left: str = "mla_expanded"
+    right: str = "mla_absorbed"
+    tokens: int = 24
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        fields, family = described(Path(self.folder))
+        _, rope, _ = read_shape(fields, family)
+        check_int("layer", self.layer, 0, fields.n_layers * family.attentions - 1)
+        check_int("tokens", self.tokens, 1, min(rope.most_tokens or MOST_TOKENS, MOST_TOKENS))
+        check_int("seed", self.seed, 0, 2**63 - 1)
+        for field in ("left", "right"):
+            check_choice(field, getattr(self, field), MLA_MECHANISMS)
+        parse_dtype(self.dtype)
+        pick_device(self.device)
+
+    @property
+    def prompt(self) -> str:
+        """What a file is called that is taken along."""
+        return f"{Path(self.folder).name} layer {self.layer}"
+
+    @property
+    def bill(self) -> Bill:
+        """What it takes at most."""
+        geometry, *_ = read_shape(*described(Path(self.folder)))
+        return layer_bill(geometry, (self.left, self.right), self.dtype, self.tokens)
+
+
+AnySettings = Settings | LayerSettings
+
+
+def run_of(settings: AnySettings, on_step: OnStep | None = None) -> Run:
+    """The run of a model, or of one layer alone.
+
+    Raises:
+        ValueError: as `decode` and `load_attention`.
+    """
+    if isinstance(settings, Settings):
+        return decode(settings, on_step=on_step)
+    s = settings
+    s.bill.check(usable_bytes(pick_device(s.device)))
+    layer = load_attention(s.folder, s.layer, s.dtype, s.device)
+    hidden = layer.checked(seeded_hidden(layer, s.tokens, s.seed))
+    note = f"Hidden states are random, of variance 1, seed {s.seed}."
+    return run_layer(layer, hidden, s.left, s.right, note, on_step)
+
+
+def bill_of_any(settings: AnySettings) -> Bill:
+    """What either takes at most.
+
+    Raises:
+        ValueError: the settings are not legal.
+    """
+    return bill_of(settings) if isinstance(settings, Settings) else settings.bill
+
+
 def seeded_hidden(
     layer: AttentionLayer, tokens: object, seed: object
 ) -> Float[Tensor, "seq d_model"]:
@@ -112,9 +190,16 @@ def read_hidden(file: Path) -> Float[Tensor, "..."]:
 
 
 def run_layer(
-    layer: AttentionLayer, hidden: Float[Tensor, "seq d_model"], left: str, right: str, note: str
+    layer: AttentionLayer,
+    hidden: Float[Tensor, "seq d_model"],
+    left: str,
+    right: str,
+    note: str,
+    on_step: OnStep | None = None,
 ) -> Run:
     """As `AttentionLayer.run`; `note` says of the hidden states what the player is to say.
+
+    `on_step` is called as in `decode`.
 
     Raises:
         ValueError: a mechanism does not run MLA weights, or the dtype overflows.
@@ -129,6 +214,8 @@ def run_layer(
         for one in seen:
             check_finite(one["out"].flatten(), step, dtype)
         comparison.add(*seen, keep=sides[0].keeps(step))
+        if on_step:
+            on_step(step + 1, seq)
     done = [side.side(seq, ()) for side in sides]
     tokens = [Token(i, f"h{i + 1}", i, "prompt") for i in ids]
     notes = (f"One layer alone, {layer.name}, counted from 0: no token is chosen.", note)
