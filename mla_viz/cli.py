@@ -13,8 +13,18 @@ from typing import Any, NoReturn, TextIO, get_args
 import torch
 
 from mla_viz import cli_caches as caches
+from mla_viz import cli_mistakes as mistakes
 from mla_viz import cli_speed as speed
 from mla_viz.bench import command
+from mla_viz.cli_run import (
+    give,
+    inside_record,
+    layer_arguments,
+    output_arguments,
+    print_run,
+    run_layer,
+    run_record,
+)
 from mla_viz.findings.claims.inputs import parse_inputs
 from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
@@ -27,9 +37,7 @@ from mla_viz.ranks.settings import ParallelSettings
 from mla_viz.run.compare import REPEATS, compare
 from mla_viz.run.costs import Costs
 from mla_viz.run.decode import decode
-from mla_viz.run.inside import Inside
 from mla_viz.run.settings import Settings
-from mla_viz.run.trace import DIFFERENCES, Run, Side
 from mla_viz.words import count_text, gap_text, loss_text
 
 LONGEST = 800  # characters of a message
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _decode_arguments(commands.add_parser("decode", help="decode a prompt by two mechanisms"))
+    layer_arguments(commands.add_parser("layer", help="one layer of a checkpoint, alone"))
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
     get = commands.add_parser("fetch", help="take a pretrained model from the network")
     get.add_argument("model", choices=[*PRETRAINED], metavar="MODEL", help=", ".join(PRETRAINED))
@@ -75,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
     _field_arguments(ranks, ParallelSettings, "the mechanism's own")
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    mistakes.arguments(
+        commands.add_parser("mistakes", help="what others got wrong, and its effect")
+    )
     command.arguments(commands.add_parser("bench", help="decode steps measured on this machine"))
     return parser
 
@@ -96,10 +108,8 @@ def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str
 def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", type=_utf8)
     _field_arguments(parser, Settings, "the source's own")
-    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    output_arguments(parser)
     parser.add_argument("--compare", action="store_true", help="what every mechanism costs, too")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the player as one file")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write the run, for load_run")
     parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")
     parser.add_argument("--layer", type=int, default=0, help="of --inside, from 0")
     parser.add_argument("--head", type=int, default=0, help="of --inside, from 0")
@@ -124,78 +134,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
-def run_record(run: Run) -> dict[str, Any]:
-    """A run as plain data: what `decode --json` prints."""
-    return {
-        "prompt": run.prompt,
-        "text": run.text,
-        "tokens": [asdict(token) for token in run.tokens],
-        "model": {**run.model, "source": run.source, "dtype": run.dtype, "device": run.device},
-        "left": _side_record(run.left, run.n_steps),
-        "right": _side_record(run.right, run.n_steps),
-        "steps": [_step_record(run, step) for step in range(run.n_steps)],
-        "max_abs_diff": run.max_abs_diff,
-        "same_tokens": run.same_tokens,
-        "notes": list(run.notes),
-    }
-
-
-def inside_record(inside: Inside) -> dict[str, Any]:
-    """The inside of a step as plain data: what `decode --json --inside STEP` adds."""
-    record = dict(vars(inside))
-    for name in ("left", "right"):
-        vectors = vars(record[name])
-        record[name] = {key: None if x is None else x.tolist() for key, x in vectors.items()}
-    return record
-
-
-def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
-    steps = [
-        {
-            "pos": step,
-            "cache_bytes": int(side.cache_bytes[step]),
-            "flops": side.flops(step),
-            "time_us": float(side.time_us[step].sum()),
-        }
-        for step in range(n_steps)
-    ]
-    return {
-        "mechanism": side.mechanism,
-        "cache_elems_per_token_per_layer": side.cache_elems,
-        "cache_dtype": side.cache_dtype,
-        "cache_bytes": int(side.cache_bytes[-1]),
-        "steps": steps,
-    }
-
-
-def _step_record(run: Run, step: int) -> dict[str, Any]:
-    names = DIFFERENCES
-    gaps = [None] * len(names) if run.differences is None else run.differences[step].tolist()
-    return {
-        "pos": step,
-        "max_abs_diff": dict(zip(names, gaps, strict=True)),
-        "top": {
-            name: [[text, float(p)] for text, p in side.candidates(step)]
-            for name, side in zip(("left", "right"), run.sides(), strict=True)
-        },
-    }
-
-
-def _print_run(run: Run) -> None:
-    print(f"{run.prompt}|{run.text}")
-    for side in run.sides():
-        print(
-            f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer"
-            f"{f' in {side.cache_dtype}' if side.cache_dtype else ''},"
-            f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
-            f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"
-        )
-    gap = gap_text(run.max_abs_diff)
-    print(f"largest difference: {gap} ({run.dtype}); same tokens: {run.same_tokens}")
-    for note in run.notes:
-        print(note)
-
-
 def _print_costs(costs: Sequence[Costs]) -> None:
     if costs:
         print(f"\nattention of all layers, step {len(costs[0].flops)}, median of {REPEATS}:")
@@ -215,15 +153,12 @@ def _decode(args: dict[str, Any]) -> None:
     run = decode(settings)
     costs = compare(settings) if beside else ()
     inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
-    if html:
-        run.save_html(html)
-    if saved:
-        run.save(saved)
+    give(run, html, saved)
     if as_json:
         compared = {"compare": [each.record() for each in costs]} if beside else {}
         print(json.dumps(run_record(run) | inside | compared, allow_nan=False))
     else:
-        _print_run(run)
+        print_run(run)
         _print_costs(costs)
 
 
@@ -336,6 +271,7 @@ def _progress(done: int, total: int) -> None:
 
 _COMMANDS = {
     "decode": _decode,
+    "layer": run_layer,
     "evaluate": _evaluate,
     "fetch": _fetch,
     "quality": _quality,
@@ -345,6 +281,7 @@ _COMMANDS = {
     "audit": caches.run_audit,
     "parallel": _parallel,
     "speed": speed.run,
+    "mistakes": mistakes.run,
     "bench": command.run,
 }
 

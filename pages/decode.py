@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from mla_viz.run.layer import LayerSettings
 from mla_viz.run.settings import Settings
 from mla_viz.ui.decode.compare import compare_section
 from mla_viz.ui.decode.loss import loss_section
@@ -25,6 +26,11 @@ QUANTISED = (
     " the badge says by how much.",
 )
 
+ONE_LAYER = (
+    "One layer, decoded two ways",
+    "Attention of one layer of a checkpoint, alone, on random hidden states: no token is chosen.",
+)
+
 try:
     sidebar = Sidebar()
 except ValueError as error:
@@ -39,8 +45,7 @@ try:
     else:
         refused = "This run is not made: the sidebar says why."
 except ValueError as error:
-    sidebar.refuse(error)
-    refused = str(error)
+    refused = sidebar.refuse(error)
 
 stays = "the last good view"
 if "shown" not in st.session_state and (payload := packed_run(Settings(), title.empty())):
@@ -48,15 +53,20 @@ if "shown" not in st.session_state and (payload := packed_run(Settings(), title.
     stays = "the example"
 if "shown" in st.session_state:
     settings, payload = st.session_state.shown
-    same = settings.side("left") == settings.side("right")
-    one = QUANTISED if settings.cache_dtype and settings.right != "recompute" else ONE_MODEL
-    headline, explanation = one if same else TWO_MODELS
+    alone = isinstance(settings, LayerSettings)
+    if alone:
+        headline, explanation = ONE_LAYER
+    else:
+        same = settings.side("left") == settings.side("right")
+        one = QUANTISED if settings.cache_dtype and settings.right != "recompute" else ONE_MODEL
+        headline, explanation = one if same else TWO_MODELS
     title.title(headline, anchor=False)
     title.caption(explanation)
     if refused:
         title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
     rest_of(settings, player(payload))
     take_along(payload, settings)
-    trade(settings)
-    compare_section(settings)
-    loss_section(settings)
+    if not alone:
+        trade(settings)
+        compare_section(settings)
+        loss_section(settings)

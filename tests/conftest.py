@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from mla_viz import shipped as shipped_module
 from mla_viz.config import GQAGeometry, MLAGeometry, ModelGeometry
+from mla_viz.findings import museum
 from mla_viz.findings.claims import judge
 from mla_viz.findings.cuts import load_cuts
 from mla_viz.findings.family import load_family
@@ -89,7 +90,8 @@ def trained_weights(heads, latent):
 def forget():
     sources = (find_source, weights.read_geometry, weights._tensors, bases)
     results = (load_cuts, load_family, load_quantised, shipped_benches)
-    for kept in (*sources, *results, judge._prose, published_models, accelerators):
+    museums = (museum.full_model, museum._with_factor, museum.written, museum._hidden)
+    for kept in (*sources, *results, *museums, judge._prose, published_models, accelerators):
         kept.cache_clear()
 
 

@@ -59,8 +59,9 @@ def tables(app):
     """Every table with a head, as records."""
     found = []
     for body in bodies(app):
-        head, *lines = (re.findall(CELL, row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", body))
         if "<thead" in body:
+            rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body)
+            head, *lines = (re.findall(CELL, row) for row in rows)
             found.append(
                 [dict(zip(map(unescape, head), map(unescape, x), strict=True)) for x in lines]
             )

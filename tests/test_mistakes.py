@@ -1,15 +1,12 @@
 """The museum of mistakes: each does to a layer what it says, and stays where it is."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 import mla_viz
-from mla_viz.checkpoints.mistakes import MISTAKES, Mistake, _attended, effect_of
+from mla_viz.checkpoints.mistakes import MISTAKES, NOTHING, effect_of, scored
 from tests.checkpoints import PLAIN, YARN, attended, tiny_model
 
-ROOT = Path(__file__).parent.parent
 SEQ = 11
 OF_YARN = ("mscale left out", "mscale on cos and sin")
 OF_TURNS = ("other pairs turned", "key turned twice", "mscale on cos and sin")
@@ -32,7 +29,7 @@ def layers(tmp_path_factory):
 @pytest.mark.parametrize("name", ["yarn", "plain"])
 def test_without_a_mistake_the_layer_is_right(layers, name):
     layer, hidden = layers[name]
-    scores, out = _attended(layer, hidden, Mistake("nothing"))
+    scores, out = scored(NOTHING, layer, hidden)
     trace = layer.trace(hidden, "mla_absorbed", SEQ)
     torch.testing.assert_close(out.float(), trace.out, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(scores[:, -1].float(), trace.scores[-1], rtol=1e-4, atol=1e-5)
@@ -90,13 +87,3 @@ def test_scores_are_off_by_the_ratio_of_the_scales(layers):
 def test_no_such_mistake(layers):
     with pytest.raises(ValueError, match="mistake: expected one of scale of the latent"):
         effect_of("none", *layers["yarn"])
-
-
-def test_no_other_file_knows_what_is_wrong_on_purpose():
-    files = [f for room in ("mla_viz", "pages", "train") for f in (ROOT / room).rglob("*.py")]
-    told = [
-        f.name
-        for f in [ROOT / "app.py", *files]
-        if "mistakes" in f.read_text(encoding="utf-8").lower()
-    ]
-    assert told == ["mistakes.py"]

@@ -226,6 +226,7 @@ DECODE = [*SETTINGS, "quality", "more", "step", "layer", "head"]
 SECTIONS = ["step_stage", "changed_weight", "flow_tokens", "prefill", "rope_on_content", "dims"]
 OWN = [*(f"factor_{letter}" for letter in "LBnhS"), *(f"own_{name}" for name in dims.OWN_LABELS)]
 FACTORS = 1 + [stage.get("sliders", False) for stage in prose()["before"]].index(True)
+MUSEUM = ["mistake", "prompt", "new_tokens", "layer", "head", "share", "query", "tab"]
 ADDRESSES = {
     "decode": ("mla_viz/ui/frame.py", {}, ["source", *DECODE]),
     "trained": ("mla_viz/ui/frame.py", {"source": "trained"}, DECODE),
@@ -237,6 +238,7 @@ ADDRESSES = {
     "quality": ("pages/quality.py", {}, ["section"]),
     "story": ("pages/quality.py", {"section": "One prompt"}, ["story", "story_seed"]),
     "claims": ("pages/claims.py", {}, [*(f"claim_{name}" for name in claims.LABELS), "verdicts"]),
+    "mistakes": ("pages/mistakes.py", {}, [f"museum_{name}" for name in MUSEUM]),
 }
 
 
@@ -277,6 +279,7 @@ def test_no_two_pages_have_a_widget_of_one_key():
         "memory": page("pages/memory.py", part="What fits", baseline=GQA),
         "quality": page("pages/quality.py", section="One prompt"),
         "claims": page("pages/claims.py"),
+        "mistakes": page("pages/mistakes.py"),
     }
     keys = {name: {*widget_keys(app)} for name, app in opened.items()}
     assert {"cache_dtype"} <= keys["decode"]

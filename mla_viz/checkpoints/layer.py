@@ -3,8 +3,11 @@
 A layer of a 671B model is some 200M weights: nothing else of the folder is read.
 """
 
+import time
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -32,6 +35,8 @@ from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.published.config_json import decoder_fields, open_config
 from mla_viz.published.fields import Fields, refuse
 from mla_viz.published.readers import DEFAULTS
+
+_RUNS = "mla_viz.run.layer"  # above this room: asked for only for a run
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +90,7 @@ class AttentionLayer:
             ValueError: a shape or a name is not legal, or the prefix is longer than `most_tokens`.
         """
         check_choice("mechanism", mechanism, MLA_MECHANISMS)
-        hidden = self._checked(hidden)
+        hidden = self.checked(hidden)
         seq = len(hidden)
         starts = [0, *range(check_int("prefill", prefill, 0, seq) or 1, seq)]
         steps = Steps(self, mechanism)
@@ -100,11 +105,29 @@ class AttentionLayer:
         cache = steps.cache
         return Trace(torch.cat(out), tuple(scores), tuple(probs), cache.table(), cache.filled_bytes)
 
-    def _checked(self, hidden: Tensor) -> Float[Tensor, "seq d_model"]:
+    def run(
+        self,
+        hidden: Float[Tensor, "_ _"],
+        left: str = "mla_expanded",
+        right: str = "mla_absorbed",
+        note: str = "",
+    ) -> Any:
+        """The layer alone by two mechanisms, step by step, as a Run for the player; as `trace`."""
+        return import_module(_RUNS).run_layer(self, self.checked(hidden), left, right, note)
+
+    def checked(self, hidden: Tensor) -> Float[Tensor, "seq d_model"]:
+        """Hidden states in the layer's dtype, where it is.
+
+        Raises:
+            ValueError: their shape is another, or they are not finite.
+        """
         d_model = self.geometry.d_model
         if hidden.ndim != 2 or not len(hidden) or hidden.shape[1] != d_model:
             raise ValueError(f"hidden: expected [seq, {d_model}], got {list(hidden.shape)}")
-        return hidden.to(self.weights.W_O)
+        hidden = hidden.to(self.weights.W_O)
+        if not hidden.isfinite().all():
+            raise ValueError(f"hidden: expected finite numbers of {hidden.dtype}, got inf or nan")
+        return hidden
 
 
 class Steps:
@@ -133,6 +156,13 @@ class Steps:
         pos = torch.arange(first, self.seq_len, device=x.device)
         rope = turns(pos, self._layer.frequencies, x.dtype)
         return self._attend(self._weights, self.cache, x, rope, watch)
+
+
+def now(x: Tensor) -> int:
+    """Nanoseconds, once all work given to the device of `x` is done."""
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter_ns()
 
 
 def load_attention(

@@ -4,7 +4,6 @@ What a run needs of weights and of a decoder is offered as the shipped models of
 package transformers, which nothing else here does.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -21,7 +20,14 @@ from mla_viz.attention.ops import Attended, Watch
 from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import MLAWeights
 from mla_viz.checkpoints.folder import Folder
-from mla_viz.checkpoints.layer import AttentionLayer, Steps, described, load_attention, read_shape
+from mla_viz.checkpoints.layer import (
+    AttentionLayer,
+    Steps,
+    described,
+    load_attention,
+    now,
+    read_shape,
+)
 from mla_viz.checkpoints.weights import DOWN_KV, attention_prefix
 from mla_viz.config import ModelGeometry, told
 from mla_viz.mechanisms.formats import Format
@@ -141,17 +147,10 @@ class _Attention:
 
     def __call__(self, hidden_states: Tensor, *_: object, **__: object) -> tuple:
         self.x = hidden_states[0]
-        began = _now(self.x)
+        began = now(self.x)
         self.attended: Attended = self.steps.feed(self.x, self.watch)
-        self.us = (_now(self.x) - began) / 1e3
+        self.us = (now(self.x) - began) / 1e3
         return self.attended.out[None], *[None] * (self._outputs - 1)
-
-
-def _now(x: Tensor) -> int:
-    """Nanoseconds, once all work given to the device of `x` is done."""
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter_ns()
 
 
 class FolderDecoder:

@@ -185,7 +185,7 @@ def offered_mechanisms(source: Source) -> list[str]:
 
     Weights that are no MLA have only other models of their kind beside them.
     """
-    if source.alone:
+    if source.alone or source.name not in source_names():  # one of a folder
         return list(source.mechanisms)
     beside = [name for name in OWN_WEIGHTS if is_shipped(OF_ITS_OWN[name])]
     mla = [name for name in source.mechanisms if name in MLA_MECHANISMS]

@@ -55,10 +55,22 @@ def bill(s: Settings, n_steps: int) -> Bill:
     Raises:
         ValueError: the settings are not legal.
     """
-    sides = [
-        _Side(mechanism, s.side(field).geometry, parse_dtype(s.dtype), n_steps, s.kept(field))
-        for field, mechanism in (("left", s.left), ("right", s.right))
-    ]
+    dtype = parse_dtype(s.dtype)
+    return _summed(
+        [
+            _Side(mechanism, s.side(field).geometry, dtype, n_steps, s.kept(field))
+            for field, mechanism in (("left", s.left), ("right", s.right))
+        ]
+    )
+
+
+def layer_bill(g: MLAGeometry, mechanisms: tuple[str, str], dtype: str, n_steps: int) -> Bill:
+    """What n_steps of one layer alone will take."""
+    least = ModelGeometry("a layer", g, n_layers=1, d_ff=1, vocab_size=1, context=2)
+    return _summed([_Side(name, least, parse_dtype(dtype), n_steps) for name in mechanisms])
+
+
+def _summed(sides: list["_Side"]) -> Bill:
     made = min(TRACE_BYTES, sum(side.made_bytes() for side in sides))
     held = sum(side.held_bytes() for side in sides) + 2 * made  # once more while it is packed
     passing = max(side.passing_bytes() for side in sides)

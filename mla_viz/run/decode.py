@@ -7,20 +7,17 @@ records; knows no screen.
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mla_viz.config import check_callback
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source
 from mla_viz.run.bill import Bill, bill
-from mla_viz.run.inside import GAPS, Gaps
-from mla_viz.run.record import sealed
+from mla_viz.run.comparison import Comparison
 from mla_viz.run.recorder import Recorder
 from mla_viz.run.sampling import Sampler, check_finite, choice_logits
 from mla_viz.run.settings import Settings, SideModel
-from mla_viz.run.trace import DIFFERENCES, Run, Token
+from mla_viz.run.trace import Run, Token, dropped_rows
 
 OnStep = Callable[[int, int], None]
 
@@ -110,8 +107,7 @@ class Session:
         ]
         self._same_model = models[0] == models[1]
         self._sampler = Sampler(s, models[0].geometry.vocab_size)
-        self._differences: list[list[float]] = []
-        self._gaps: dict[str, list[np.ndarray]] = {name: [] for name in GAPS}
+        self._comparison = Comparison()
         self._same_tokens = True
 
     def run(self, on_step: OnStep | None = None) -> Run:
@@ -130,7 +126,7 @@ class Session:
         for one in seen:
             check_finite(one["logits"], step, self._settings.dtype)
         if self._same_model:
-            self._compare(left, right, step)
+            self._comparison.add(left, right, keep=self._sides[0].keeps(step))
         if step < len(self._text.prompt_ids) - 1:
             return False
         noise = self._sampler.noise()
@@ -138,15 +134,6 @@ class Session:
         self._same_tokens &= chosen[0] == chosen[1]
         self._ids.append(chosen[0])
         return chosen[0] == self._text.tokenizer.end
-
-    def _compare(self, left: dict[str, Tensor], right: dict[str, Tensor], step: int) -> None:
-        named = (name for name in (*GAPS, "logits") if name in left and name in right)
-        gaps = {name: (left[name] - right[name]).abs().amax(-1) for name in named}
-        self._differences.append([gaps[name].max().item() for name in DIFFERENCES])
-        if self._sides[0].keeps(step):
-            for name, kept in self._gaps.items():
-                if name in gaps:
-                    kept.append(gaps[name].float().cpu().numpy())
 
     def _record(self) -> Run:
         s, text = self._settings, self._text
@@ -170,24 +157,11 @@ class Session:
             top_k=s.top_k,
             left=left,
             right=right,
-            differences=sealed(np.array(self._differences)) if self._same_model else None,
-            gaps=self._kept_gaps() if self._same_model else None,
+            differences=self._comparison.differences if self._same_model else None,
+            gaps=self._comparison.gaps if self._same_model else None,
             same_tokens=self._same_tokens,
-            notes=(*text.notes, *_dropped_rows(left.probs.steps, n_steps)),
+            notes=(*text.notes, *dropped_rows(left.probs.steps, n_steps)),
         )
-
-    def _kept_gaps(self) -> Gaps:
-        return Gaps(**{name: sealed(kept) if kept else None for name, kept in self._gaps.items()})
-
-
-def _dropped_rows(kept: np.ndarray, n_steps: int) -> list[str]:
-    """What to say where the attention of some steps was not kept."""
-    if len(kept) == n_steps:
-        return []
-    return [
-        f"To bound memory, attention is kept at {len(kept):,} of {n_steps:,} steps:"
-        f" at every {kept[1] - kept[0]}th, and at all of the last ones."
-    ]
 
 
 def generate(s: Settings, on_step: OnStep | None = None) -> str:

@@ -46,7 +46,8 @@ class Recorder:
         g = weights.geometry
         first_token = torch.zeros(1, dtype=torch.long, device=weights.embedding.device)
         # wakes the kernels, so that step 0 is timed
-        weights.decoder(mechanism, kept).feed(first_token)
+        forward = weights.decoder(mechanism, kept).feed(first_token)
+        self._candidates = min(CANDIDATES, forward.logits.shape[-1])
         self._decoder = weights.decoder(mechanism, kept)
         self._format = kept if MECHANISMS[mechanism].segments(g.attention) else None
         self._settings = settings
@@ -65,8 +66,8 @@ class Recorder:
         self._rebuilt: list[Tensor] = []
         self._bytes = np.zeros((3, n_steps), dtype=np.int64)
         self._time_us = np.zeros((n_steps, g.n_layers), dtype=np.float32)
-        self._top_ids = np.zeros((n_steps, CANDIDATES), dtype=np.int32)
-        self._top_probs = np.zeros((n_steps, CANDIDATES), dtype=np.float32)
+        self._top_ids = np.zeros((n_steps, self._candidates), dtype=np.int32)
+        self._top_probs = np.zeros((n_steps, self._candidates), dtype=np.float32)
 
     def feed(self, ids: list[int], step: int) -> dict[str, Tensor]:
         """Feed token `step`, record it; what the sides are compared by, and choose from."""
@@ -101,7 +102,7 @@ class Recorder:
             max(layer.working_bytes for layer in forward.layers),
         )
         self._time_us[step] = forward.attention_us
-        top = newest["choice"].softmax(-1).topk(CANDIDATES)
+        top = newest["choice"].softmax(-1).topk(self._candidates)
         self._top_ids[step] = top.indices
         self._top_probs[step] = top.values
 

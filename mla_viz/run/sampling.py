@@ -13,6 +13,8 @@ def choice_logits(logits: Float[Tensor, " vocab"], s: Settings) -> Float[Tensor,
     At temperature 0 nothing is drawn, since the likeliest token is taken: the model's own. They are
     taken below the largest, since 5 / 1e-320 would overflow where 0 / 1e-320 does not.
     """
+    if not len(logits):  # of a layer alone
+        return logits.double().cpu()
     below = (logits.double() - logits.double().max()).cpu()
     if s.temperature == 0:
         return below

@@ -51,6 +51,16 @@ def kept_steps(
     return [*range(0, first, every), *range(first, n_steps)]
 
 
+def dropped_rows(kept: Int[np.ndarray, " kept"], n_steps: int) -> list[str]:
+    """What to say where the attention of some steps was not kept."""
+    if len(kept) == n_steps:
+        return []
+    return [
+        f"To bound memory, attention is kept at {len(kept):,} of {n_steps:,} steps:"
+        f" at every {kept[1] - kept[0]}th, and at all of the last ones."
+    ]
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class AttentionRows(Record):
     """One quantity (scores or probabilities) of one side: a row of keys a step, layer and head.
@@ -219,8 +229,8 @@ class Run(Record):
     """A prompt decoded by two mechanisms. Step k feeds token k; the last token is not fed.
 
     `differences` holds, a row a step, the largest |left - right| over all layers and heads, by the
-    names in DIFFERENCES, and `gaps` the same of each kept step, layer and head; both are None where
-    the sides are different models.
+    names in DIFFERENCES (0 for the logits that a layer alone lacks), and `gaps` the same of each
+    kept step, layer and head; both are None where the sides are different models.
     """
 
     prompt: str
@@ -239,6 +249,11 @@ class Run(Record):
     gaps: Gaps | None
     same_tokens: bool
     notes: tuple[str, ...]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a token follows a step: none does where a layer runs alone."""
+        return self.left.top_probs.shape[1] > 0
 
     @property
     def n_steps(self) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from mla_viz.run.bill import Bill
-from mla_viz.run.settings import Settings
+from mla_viz.run.layer import AnySettings
 from mla_viz.serving.store import Store
 from mla_viz.serving.worker import Worker
 
@@ -39,7 +39,7 @@ class WorkerLost(RuntimeError):  # noqa: N818
 class Job:
     """One thing to be made, for all who asked for it at the same time."""
 
-    def __init__(self, number: int, task: str, settings: Settings, bill: Bill) -> None:
+    def __init__(self, number: int, task: str, settings: AnySettings, bill: Bill) -> None:
         self.number, self.task, self.settings, self.bill = number, task, settings, bill
         self.heavy = bill.seconds > HEAVY_SECONDS
         self.waiting = 0
@@ -197,7 +197,7 @@ class Pool:
         self._store, self._budget_bytes = store, budget_bytes
         self._numbers = count()
         self._changed = threading.Condition()
-        self._wanted: dict[tuple[str, Settings], Job] = {}
+        self._wanted: dict[tuple[str, AnySettings], Job] = {}
         self._queue: list[Job] = []
         self._running: set[Job] = set()
         self._closed = False
@@ -210,12 +210,12 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def find(self, task: str, settings: Settings) -> bytes | None:
+    def find(self, task: str, settings: AnySettings) -> bytes | None:
         """What was made before and is kept."""
         return self._store.find((task, settings))
 
     @contextmanager
-    def ask(self, task: str, settings: Settings, bill: Bill) -> Iterator[Job]:
+    def ask(self, task: str, settings: AnySettings, bill: Bill) -> Iterator[Job]:
         """A job that is kept, in progress, or new at the end of the queue; left at the end.
 
         Raises:
@@ -233,7 +233,7 @@ class Pool:
                 if not job.waiting:
                     self._drop(job)
 
-    def _find(self, task: str, settings: Settings, bill: Bill) -> Job:
+    def _find(self, task: str, settings: AnySettings, bill: Bill) -> Job:
         key = task, settings
         if key not in self._wanted:
             job = self._wanted[key] = Job(next(self._numbers), task, settings, bill)

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import torch
 
+from mla_viz.run.layer import AnySettings
 from mla_viz.run.settings import Settings
 from mla_viz.serving.tasks import do
 
@@ -53,7 +54,7 @@ class Worker:
             while job := self._jobs.get():
                 self._connection.send((job[0], *self._answer(*job)))
 
-    def _answer(self, number: int, task: str, settings: Settings) -> tuple[str, object]:
+    def _answer(self, number: int, task: str, settings: AnySettings) -> tuple[str, object]:
         try:
             return "done", do(task, settings, lambda *step: self._step(number, step))
         except Cancelled:

@@ -16,6 +16,7 @@ if belongs(shipped(FAMILY_FILE)):
     PAGES.append(st.Page(APP / "pages/quality.py", title="Quality"))
 PAGES.append(st.Page(APP / "pages/speed.py", title="Speed"))
 PAGES.append(st.Page(APP / "pages/claims.py", title="Claims"))
+PAGES.append(st.Page(APP / "pages/mistakes.py", title="Mistakes"))
 page = st.navigation(PAGES, position="top")
 st.set_page_config(f"{page.title} · mla-viz", shipped("icon.png"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))

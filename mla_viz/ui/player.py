@@ -7,7 +7,7 @@ import streamlit as st
 from mla_viz.player.bundle import FOLDER, bundle
 from mla_viz.player.payload import run_name
 from mla_viz.player.standalone import standalone
-from mla_viz.run.settings import Settings
+from mla_viz.run.layer import AnySettings
 
 _component = st.components.v2.component(
     "mla_viz_player",
@@ -43,7 +43,7 @@ def add_rest(packed: bytes) -> None:
     _rest(data=packed, key="rest", height=1)
 
 
-def take_along(payload: bytes, settings: Settings) -> None:
+def take_along(payload: bytes, settings: AnySettings) -> None:
     """A button that downloads the run with its player; the file is made when it is asked for."""
     st.download_button(
         "Take it along: one HTML file",

@@ -15,6 +15,7 @@ PAINTED = {
     "speed": ".st-key-speed_time .main-svg",
     "quality": ".st-key-family .main-svg",
     "claims": ".st-key-verdicts",
+    "mistakes": ".st-key-museum_scores .main-svg, .st-key-museum_length .main-svg",
 }
 
 

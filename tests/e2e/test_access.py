@@ -32,6 +32,8 @@ VIEWS = [
     ("speed", "?speed_model=DeepSeek-V2-Lite&speed_tab=On+an+accelerator&speed_context=0"),
     ("quality", "?section=Likeness+of+heads"),
     ("claims", "?claim_n_heads=0"),
+    ("mistakes", "?museum_mistake=mscale+left+out"),
+    ("mistakes", "?museum_mistake=key+turned+twice&museum_tab=Prompt+length"),
 ]
 
 

@@ -14,6 +14,7 @@ PAGES = {
     "absorption": "Absorption: the algebra",
     "claims": "What is true of what one reads",
     "memory": "What the cache takes",
+    "mistakes": "What went wrong elsewhere",
     "speed": "What absorption saves in time",
     **({"quality": "What the small cache costs"} if shipped(FAMILY_FILE).exists() else {}),
 }

@@ -31,6 +31,15 @@ export function edited(name, edit) {
   return whole;
 }
 
+/** The golden run as that of a layer alone, which chooses no token. */
+export const alone = () =>
+  edited("golden.bin", (header) => {
+    for (const { top } of [header.left, header.right]) {
+      top.text = top.text.map(() => []);
+      top.probs.shape[1] = 0;
+    }
+  });
+
 /** A page that shows a golden run, each plot `width` pixels wide; the address says where it stands, or its end. */
 export function show({
   name = "golden.bin",

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { unionOfTop } from "../../mla_viz/player/src/candidates.js";
 import { NDArray } from "../../mla_viz/player/src/ndarray.js";
-import { edited, show } from "./golden.js";
+import { alone, edited, show } from "./golden.js";
 
 const AT_THE_FOX = { search: "?step=3&layer=2&head=3" };
 const HELD = "than plain MHA of 3 heads, head dim 5 (2·3·5 values a token and layer)";
@@ -289,6 +289,18 @@ test("of sixteen candidates the eight likeliest are shown, and always the one th
   assert.deepEqual(union("l"), Array.from("aibjckdl"));
   assert.deepEqual(union("p"), Array.from("aibjckdp"));
   assert.deepEqual(union("z"), Array.from("aibjckdz"));
+});
+
+test("a layer alone shows no candidates, no logits, and says why", () => {
+  const page = show({ bytes: alone(), search: "?step=2" });
+  assert.equal(page.text(".next .aside"), "none: a layer alone chooses no token");
+  assert.ok(page.root.querySelectorAll(".candidate").every((row) => row.hidden));
+  assert.equal(page.text(".verdict"), "✓ one layer, two mechanisms");
+  assert.equal(page.text(".same"), "both are fed the same hidden states");
+  const hidden = (name) => page.find(`[data-difference=${name}]`).hidden;
+  assert.deepEqual(["scores", "probs", "out", "logits"].map(hidden), [false, false, false, true]);
+  assert.ok(page.text(".narration .seen").endsWith("over all layers."));
+  assert.equal(show().find("[data-difference=logits]").hidden, false);
 });
 
 test("the narration is seen at every step", () => {

@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { readRun } from "../../mla_viz/player/src/payload.js";
 import { positionOf, STOPS, tellStop } from "../../mla_viz/player/src/stops.js";
-import { edited, MODELS, SAME, show } from "./golden.js";
+import { alone, edited, MODELS, SAME, show } from "./golden.js";
 
 const sight = (run, more = {}) => ({ run, step: 3, layer: 0, head: 0, ...more });
 const TOUR = ".tour";
@@ -13,7 +14,7 @@ const choices = (page) => page.root.querySelectorAll(".choice");
 const click = (page, action) => page.fire(page.find(`[data-action=tour-${action}]`), "click");
 
 test("every stop asks a question with one right choice among different ones, of any run", () => {
-  for (const run of [SAME, MODELS]) {
+  for (const run of [SAME, MODELS, readRun(alone())]) {
     for (const step of run.left.vectors.steps.data) {
       STOPS.forEach((_, stop) => {
         const { question, choices, right, because } = tellStop(sight(run, { step }), stop);

@@ -1,6 +1,7 @@
 // The badge: the largest differences of this step between the sides, and what they prove.
 
 import { find, setAttribute, setText } from "./dom.js";
+import { chooses } from "./payload.js";
 import { differenceText } from "./words.js";
 
 /** @import { Differences } from "./layout.d.ts" */
@@ -40,7 +41,7 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
   setText(verdict, words);
   setText(what, whatWords(run));
   for (const { name, node, figure } of differences) {
-    node.hidden = !run.differences;
+    node.hidden = !run.differences || (name === "logits" && !chooses(run));
     if (run.differences) setText(figure, differenceText(run.differences[name].at(step)));
   }
   setText(same, sameTokensWords(run));
@@ -50,10 +51,12 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
  * A cache in fewer bits makes the sides differ as it should: that is no warning.
  * @type {(run: Run) => [kind: string, words: string]}
  */
-function verdictOf({ same_model: sameModel, same_tokens: sameTokens, right: { kept } }) {
+function verdictOf(run) {
+  const { same_model: sameModel, same_tokens: sameTokens } = run;
+  const { kept } = run.right;
   if (!sameModel) return ["different", "≠ different models"];
   if (kept) return ["rounded", `≈ one model, right cache rounded to ${kept.name}`];
-  return [sameTokens ? "same" : "warning", "✓ one model, two mechanisms"];
+  return [sameTokens ? "same" : "warning", `✓ one ${chooses(run) ? "model" : "layer"}, two mechanisms`];
 }
 
 /** @type {(run: Run) => string} */
@@ -68,6 +71,7 @@ function whatWords({ differences, dtype, right, left }) {
 /** @type {(run: Run) => string} */
 function sameTokensWords(run) {
   if (!run.same_model) return "both are fed the tokens above";
+  if (!chooses(run)) return "both are fed the same hidden states";
   if (run.right.kept) {
     return run.same_tokens
       ? "both would choose the same tokens all the same"

@@ -3,6 +3,7 @@
 
 import { element, find, findAll, setText } from "./dom.js";
 import { shortNames } from "./narration.js";
+import { chooses } from "./payload.js";
 import { probabilityText, shortened, visibleText } from "./words.js";
 
 /** @import { Candidates } from "./layout.d.ts" */
@@ -22,7 +23,8 @@ export function makeCandidates(card) {
   const parts = { rows, title: find(card, ".aside"), keys: findAll(card, ".key") };
   return {
     place: card,
-    load: (run) => setText(parts.title, drawnWords(run)),
+    load: (run) =>
+      setText(parts.title, chooses(run) ? drawnWords(run) : "none: a layer alone chooses no token"),
     paint: (view) => paintCandidates(parts, view),
   };
 }
@@ -50,6 +52,10 @@ function paintCandidates({ rows, keys }, { run, step }) {
   shortNames(run).forEach((name, index) => {
     setText(keys[index], name);
   });
+  if (!chooses(run)) {
+    for (const { row } of rows) row.hidden = true;
+    return;
+  }
   const tops = [run.left.top, run.right.top];
   const floors = tops.map(({ probs }) => probs.at(step, probs.shape[1] - 1));
   const next = run.tokens[step + 1].text;

@@ -1,6 +1,7 @@
 // A step of a run in sentences. It knows the run; it does not know the page.
 
 import { comparedWords } from "./comparison.js";
+import { chooses } from "./payload.js";
 import { bytesText, capitalised, quoted } from "./words.js";
 
 /** @import { Run, Side, SideName } from "./payload.js" */
@@ -54,7 +55,7 @@ export function narrate(run, step) {
   const compared = comparedWords(right.cache_bytes.at(step), left.cache_bytes.at(step));
   const [leftName, rightName] = shortNames(run);
   const caches = `${capitalised(leftName)} caches ${cachedWords(left, step)}, ${rightName} ${cachedWords(right, step)}${compared}, over all layers.`;
-  return `${fed} ${caches} ${likelyWords(run, step)}`;
+  return chooses(run) ? `${fed} ${caches} ${likelyWords(run, step)}` : `${fed} ${caches}`;
 }
 
 /** @type {(side: Side, step: number) => string} */

@@ -31,6 +31,12 @@ export function readRun(bytes) {
 }
 
 /**
+ * Whether a token follows a step: none does where a layer runs alone.
+ * @type {(run: Run) => boolean}
+ */
+export const chooses = (run) => run.left.top.probs.shape[1] > 0;
+
+/**
  * A run with the vectors in these bytes in place of its own, where they are of this run.
  * @type {(run: Run, bytes: Packed) => Run}
  */

@@ -5,7 +5,7 @@ import { peakOf } from "./attention.js";
 import { compare, timesText } from "./comparison.js";
 import { ABSORBING, EXPANDING, laneAt } from "./lane.js";
 import { shortNames, tokenWords } from "./narration.js";
-import { SIDES } from "./payload.js";
+import { chooses, SIDES } from "./payload.js";
 import { PHASES } from "./phases.js";
 import {
   bytesText,
@@ -390,13 +390,14 @@ function costInLoss({ run, step }) {
  * Where no loss was measured: what a nat is, by the likeliest next token.
  * @type {(run: Run, step: number) => Told}
  */
-function surprise({ left }, step) {
-  const best = left.top.probs.at(step, 0);
+function surprise(run, step) {
+  const { left } = run;
+  const best = chooses(run) ? left.top.probs.at(step, 0) : 0.1;
   const nats = -Math.log(best);
   const marks = [0.7, 2.3, 4.6];
   const right = marks.findIndex((mark) => nats < mark);
   return {
-    question: `Loss is counted in nats: a token to which the model gave the share p costs −ln p. What would the likeliest next token of ${left.short} cost at this step?`,
+    question: `Loss is counted in nats: a token to which the model gave the share p costs −ln p. ${chooses(run) ? `What would the likeliest next token of ${left.short} cost at this step?` : `This layer alone chooses none: what does one cost that got ${probabilityText(best)}?`}`,
     choices: marks.map((mark) => `less than ${mark} nats`).concat("more than that"),
     right: right < 0 ? marks.length : right,
     because: `It got ${probabilityText(best)}, and so costs ${nats.toFixed(2)} nats. A loss is the mean of such costs over a text; the Quality page has those of a family of models, side by side.`,

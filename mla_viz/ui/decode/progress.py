@@ -8,8 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.run.bill import Bill
-from mla_viz.run.decode import bill_of
-from mla_viz.run.settings import Settings
+from mla_viz.run.layer import AnySettings, LayerSettings, bill_of_any
 from mla_viz.serving.pool import Job, WorkerLost
 from mla_viz.ui.player import add_rest
 from mla_viz.ui.server import workers
@@ -25,7 +24,7 @@ class Wanted:
     """One kind of thing that may be asked for: its task, its bill, and how it is spoken of."""
 
     task: str
-    bill: Callable[[Settings], Bill]
+    bill: Callable[[AnySettings], Bill]
     noun: str
     verb: str
     stays: str
@@ -36,17 +35,19 @@ class Wanted:
 
 
 RUN = "run"
-WANTED_RUN = Wanted(RUN, bill_of, "run", "Decode", "The last view stays")
+WANTED_RUN = Wanted(RUN, bill_of_any, "run", "Decode", "The last view stays")
 
 
-def _answer(name: str, settings: Settings | None) -> None:
+def _answer(name: str, settings: AnySettings | None) -> None:
     st.session_state[name] = settings
 
 
 class Progress:
     """A bar and a Stop button, shown once it takes longer than a blink."""
 
-    def __init__(self, settings: Settings, slot: DeltaGenerator, stopped: str = "stopped") -> None:
+    def __init__(
+        self, settings: AnySettings, slot: DeltaGenerator, stopped: str = "stopped"
+    ) -> None:
         self._settings, self._slot, self._stopped, self._bar = settings, slot, stopped, None
         self._begin = time.monotonic() + QUIET_SECONDS
 
@@ -70,12 +71,12 @@ class Progress:
         self._bar.progress(done / total, f"Decoding: step {done} of {total}")
 
 
-def packed_run(settings: Settings, slot: DeltaGenerator) -> bytes | None:
+def packed_run(settings: AnySettings, slot: DeltaGenerator) -> bytes | None:
     """The run of these settings; as `made`."""
     return made(WANTED_RUN, settings, slot)
 
 
-def made(wanted: Wanted, settings: Settings, slot: DeltaGenerator) -> bytes | None:
+def made(wanted: Wanted, settings: AnySettings, slot: DeltaGenerator) -> bytes | None:
     """What is wanted, kept or made now; None where it was stopped, or has not begun.
 
     Raises:
@@ -107,12 +108,14 @@ def made(wanted: Wanted, settings: Settings, slot: DeltaGenerator) -> bytes | No
     return content
 
 
-def rest_of(settings: Settings, layer: int | None) -> None:
+def rest_of(settings: AnySettings, layer: int | None) -> None:
     """Make the vectors of a layer, from 0, that the player lacks, and hand them over."""
-    if layer is None or not 0 <= layer < settings.side("left").geometry.n_layers:
+    alone = isinstance(settings, LayerSettings)
+    layers = 1 if alone else settings.side("left").geometry.n_layers
+    if layer is None or not 0 <= layer < layers:
         return
     slot = st.empty()
-    wanted = Wanted(f"rest:{layer}", bill_of, "layer", "Decode", "The view above stays")
+    wanted = Wanted(f"rest:{layer}", bill_of_any, "layer", "Decode", "The view above stays")
     try:
         if rest := made(wanted, settings, slot):
             add_rest(rest)
@@ -125,7 +128,7 @@ def _offer(
     wanted: Wanted,
     text: str,
     name: str,
-    answer: Settings | None = None,
+    answer: AnySettings | None = None,
     label: str | None = None,
 ) -> None:
     """Say why nothing is made, and offer to do it."""

@@ -10,11 +10,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.mechanisms.formats import FORMATS
-from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
 from mla_viz.model.device import DTYPES, available_devices
 from mla_viz.model.sources import (
     IN_GEOMETRY,
     SYNTHETIC,
+    Source,
     find_source,
     follows,
     offered_mechanisms,
@@ -22,7 +23,18 @@ from mla_viz.model.sources import (
     source_names,
 )
 from mla_viz.pretrained.pins import PRETRAINED
+from mla_viz.run.layer import AnySettings, LayerSettings
 from mla_viz.run.settings import Settings
+from mla_viz.ui.decode.folders import (
+    FIELDS,
+    LAYER,
+    MOST_HIDDEN,
+    NO_PROMPT,
+    attentions,
+    folders,
+    layer_settings,
+    parts,
+)
 from mla_viz.ui.numbers import short_label
 from mla_viz.words import count_text
 
@@ -54,6 +66,12 @@ IN_WORDS = {
 }
 
 
+def _shown_weights(shown: AnySettings) -> str:
+    if isinstance(shown, LayerSettings):
+        return shown.prompt
+    return source_label(shown.source)
+
+
 def _standing(settings: Settings, field: str) -> object:
     """A setting; where it is left to the source of weights, what its dial begins at."""
     value, dial = getattr(settings, field), settings.weights_source.dials.get(field)
@@ -75,11 +93,16 @@ class Sidebar:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self._folder, self._alone, self._refused = "", False, None
         self._labels: dict[str, str] = {}
         self._slots: dict[str, DeltaGenerator] = {}
         with st.sidebar:
             self._main()
             self.progress = st.empty()
+            if self._alone:
+                self._layer_alone()
+                self._rest = st.empty()
+                return
             if st.session_state.pop("unfold", False):
                 st.session_state.more = True
             self._more = st.expander("More", key="more", on_change="rerun")
@@ -101,25 +124,40 @@ class Sidebar:
         in_address = any(name in st.query_params for name in MORE)
         return in_address or st.session_state.get("more_chosen", False)
 
-    def settings(self) -> Settings:
+    def settings(self) -> AnySettings:
         """What the widgets say.
 
         Raises:
             ValueError: it is not legal.
         """
+        if self._refused:
+            raise self._refused
+        if self._alone:
+            return layer_settings(self.values)
         return Settings(**self.values)
 
-    def refuse(self, error: ValueError) -> None:
-        """Show a message under the widget whose field it names, and that widget if it is folded."""
-        named, _, _ = str(error).partition(":")
-        field = SPELT.get(named, named)
-        if (field in MORE or field in self._more_dials()) and not self._more.open:
+    def refuse(self, error: ValueError) -> str:
+        """Show a message under the widget whose field it names, and that widget if it is folded.
+
+        The message names a folder as the list does, not by its place on the server.
+        """
+        message = str(error)
+        if self._folder:
+            message = message.replace(self.values["source"], self._folder)
+        named, _, _ = message.partition(":")
+        field = (SPELT | (FIELDS if self._alone else {})).get(named, named)
+        folds = not self._alone and (field in MORE or field in self._more_dials())
+        if folds and not self._more.open:
             st.session_state.unfold = True
             st.rerun()
-        self._slots.get(field, self._rest).error(str(error))
+        other = self._slots["source"] if self._folder else self._rest
+        self._slots.get(field, other).error(message)
+        return message
 
-    def instead(self, shown: Settings) -> str:
+    def instead(self, shown: AnySettings) -> str:
         """What a view shows that the widgets do not say: `Heads: 8; Latent dim: 32`."""
+        if self._alone or isinstance(shown, LayerSettings):
+            return f"Weights: {_shown_weights(shown)}"
         there = {field: _standing(shown, field) for field in self.values}
         return "; ".join(
             f"{short_label(self._labels[field])}: {IN_WORDS.get(field, str)(there[field])}"
@@ -137,8 +175,11 @@ class Sidebar:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
         sources = [name for name in source_names() if name not in PRETRAINED]
-        self._choice("source", "Weights", sources, Settings.source, source_label)
-        self._source = find_source(self.values["source"])
+        label = lambda name: name if name in folders() else source_label(name)  # noqa: E731
+        self._choice("source", "Weights", [*sources, *folders()], Settings.source, label)
+        self._source = self._found()
+        if self._alone:
+            return
         if self._source.dials:
             for field in ALWAYS_SHOWN:
                 if field in self._source.dials:
@@ -146,6 +187,42 @@ class Sidebar:
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
+
+    def _found(self) -> Source:
+        """The source that is chosen; of a folder, the name gives way to its place."""
+        if folder := folders().get(self.values["source"]):
+            self._folder = self.values["source"]
+            self._choice("part", "Of it", parts(), LAYER)
+            self._alone = self.values.pop("part") == LAYER
+            self.values["source"] = str(folder)
+            if self._alone:
+                self._slots["prompt"].caption(NO_PROMPT)
+                return find_source(Settings.source)
+        try:
+            return find_source(self.values["source"])
+        except ValueError as error:
+            if not folder:
+                raise
+            self._refused = error
+            return find_source(Settings.source)
+
+    def _layer_alone(self) -> None:
+        """What there is to choose of a layer."""
+        try:
+            most = attentions(self.values["source"])
+        except ValueError as error:
+            self._refused, most = error, 1
+        if most > 1:
+            self._slider("checkpoint_layer", "Layer, from 0 as in the checkpoint", 0, most - 1, 0)
+        else:
+            self._put("checkpoint_layer", "Layer", 0)
+        start = LayerSettings.tokens
+        self._slider("hidden_states", "Hidden states, random", 1, MOST_HIDDEN, start)
+        for field, label in (("left", "Left"), ("right", "Right")):
+            start = getattr(LayerSettings, field)
+            self._choice(field, label, list(MLA_MECHANISMS), start, _mechanism_label)
+        self._slider("seed", "Seed", 0, 999)
+        self._machine()
 
     def _fixed_size(self) -> None:
         """Weights of one size; the values of the sliders wait for weights that follow them."""
@@ -212,6 +289,9 @@ class Sidebar:
         # The seed also makes random weights.
         seed_idle = None if self._source.name == SYNTHETIC else idle
         self._slider("seed", "Seed", 0, 999, idle=seed_idle)
+        self._machine()
+
+    def _machine(self) -> None:
         dtypes = [Settings.dtype, *(d for d in DTYPES if d != Settings.dtype)]
         self._choice("dtype", "Dtype", dtypes, Settings.dtype)
         self._choice("device", "Device", available_devices(), Settings.device)
