@@ -17,6 +17,7 @@ from torch import Tensor
 from mla_viz.findings.cuts import CUTS_FILE, Cut
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.latent import Basis
+from mla_viz.run.against import against
 from mla_viz.shipped import shipped
 from train.checksums import write_checksums
 from train.conversion import (
@@ -58,10 +59,10 @@ def compared(
 ) -> dict[str, float]:
     """Sums over tokens: KL(own || cut) in nats, agreements, and nats of the text by each."""
     p, q = own.log_softmax(-1), cut.log_softmax(-1)
-    labels = ids[1:, None]
+    labels, (kl, agreed) = ids[1:, None], against(own, cut)
     return {
-        "kl": (p.exp() * (p - q)).sum(-1).double().sum().item(),
-        "agreed": (own.argmax(-1) == cut.argmax(-1)).sum().item(),
+        "kl": kl.sum().item(),
+        "agreed": agreed.sum().item(),
         "own_nats": -p[:-1].gather(-1, labels).double().sum().item(),
         "cut_nats": -q[:-1].gather(-1, labels).double().sum().item(),
     }

@@ -156,6 +156,8 @@ class _Attention:
 class FolderDecoder:
     """A model run by one mechanism, as `mla_viz.model.decoder.Decoder` runs the shipped ones."""
 
+    block = 1
+
     def __init__(self, weights: FolderWeights, mechanism: str, kept: Format | None = None) -> None:
         self.weights = weights
         self._model, self._modules = weights.loaded.model, weights.loaded.modules
@@ -192,6 +194,8 @@ class FolderDecoder:
             inputs=[ours.x[-1:] if newest else ours.x for ours in self._ours],
             layers=[ours.attended for ours in self._ours],
             attention_us=[ours.us for ours in self._ours],
+            filled_bytes=sum(cache.filled_bytes for cache in self.caches),
+            allocated_bytes=sum(cache.allocated_bytes for cache in self.caches),
         )
 
 

@@ -4,7 +4,7 @@ Knows weights and caches; knows no text, no sampling and no trace.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,12 +13,16 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from mla_viz.attention.cache import Cache
 from mla_viz.attention.implementation import implementation
 from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
 from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import AttentionWeights, cast
 from mla_viz.config import MLAGeometry, ModelGeometry
 from mla_viz.mechanisms.formats import Format
+
+BLOCK = 16  # tokens
+LARGE_BYTES = 64 << 20  # past a processor's cache: read from memory at every product
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,38 @@ class ModelWeights:
 
 @dataclass(frozen=True)
 class Forward:
-    """What feeding tokens gave: logits of the fed positions, each layer's input and attention."""
+    """What feeding tokens gave: logits of the fed positions, each layer's input and attention.
+
+    `filled_bytes` and `allocated_bytes` are those of all caches behind the last of these tokens.
+    """
 
     logits: Float[Tensor, "*batch seq vocab"]
     inputs: list[Float[Tensor, "*batch seq d_model"]]
     layers: list[Attended]
     attention_us: list[float]
+    filled_bytes: int
+    allocated_bytes: int
+
+
+class _Seen:
+    """What the layers leave behind, one after another, on the way to a Forward."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Tensor] = []
+        self.layers: list[Attended] = []
+        self.times: list[float] = []
+        self.filled_bytes = self.allocated_bytes = 0
+
+    def add(self, h: Tensor, attended: Attended, us: float, cache: Cache) -> None:
+        self.inputs.append(h)
+        self.layers.append(attended)
+        self.times.append(us)
+        self.filled_bytes += cache.filled_bytes
+        self.allocated_bytes += cache.allocated_bytes
+
+    def forward(self, logits: Tensor) -> Forward:
+        sizes = self.filled_bytes, self.allocated_bytes
+        return Forward(logits, self.inputs, self.layers, self.times, *sizes)
 
 
 class Decoder:
@@ -125,6 +155,12 @@ class Decoder:
         self._seq_len = 0
         self._clock_waits = weights.embedding.is_cuda
 
+    @property
+    def block(self) -> int:
+        """How many tokens `feed_each` is best given at once: 1 where it saves nothing."""
+        g, elem = self.weights.geometry, self.weights.embedding.element_size()
+        return 1 if self.whole_prefix else block_of(g, elem)
+
     @torch.inference_mode()
     def feed(
         self,
@@ -142,25 +178,63 @@ class Decoder:
             watched: names of `ops.PASSING` that each layer's `seen` is to hold.
             newest: keep logits, and what is watched of queries, for the last token alone.
         """
+        rope, seen = self._rope(tokens.shape[-1]), _Seen()
+
+        def attend(layer: int, h: Tensor) -> Tensor:
+            attended, us = self._attend(layer, h, rope, Watch(*watched, newest=newest))
+            seen.add(h[..., -1:, :] if newest else h, attended, us, self.caches[layer])
+            return attended.out
+
+        x = self._through(tokens, attend)
+        return seen.forward(self._logits(x[..., -1:, :] if newest else x))
+
+    @torch.inference_mode()
+    def feed_each(self, tokens: Int[Tensor, " seq"], watched: Sequence[str] = ()) -> list[Forward]:
+        """What `feed` gives for each token by itself, made layer by layer.
+
+        Attention takes one token at a time, all else takes all of them, so that large weights are
+        read once. `k` and `v`, which are of all tokens, are kept with the last one alone.
+        """
+        rope, seen = self._rope(len(tokens)), [_Seen() for _ in tokens]
+        before = len(rope) - len(tokens)
+        earlier = [name for name in watched if name not in ("k", "v")]
+
+        def attend(layer: int, h: Tensor) -> Tensor:
+            for i, each in enumerate(seen):
+                one, stop = h[i : i + 1], before + i + 1
+                turned = rope[:stop] if self._mechanism.every_position else rope[i : i + 1]
+                watch = Watch(*(watched if i + 1 == len(seen) else earlier), newest=True)
+                each.add(one, *self._attend(layer, one, turned, watch), self.caches[layer])
+            return torch.cat([each.layers[-1].out for each in seen])
+
+        logits = self._logits(self._through(tokens, attend))
+        return [each.forward(row[None]) for each, row in zip(seen, logits, strict=True)]
+
+    def _through(
+        self, tokens: Int[Tensor, "*batch seq"], attend: Callable[[int, Tensor], Tensor]
+    ) -> Float[Tensor, "*batch seq d_model"]:
+        """The tokens behind all layers; `attend` is given a layer's number and its input."""
         w, eps = self.weights, self.weights.geometry.norm_eps
         x = w.embedding[tokens]
-        rope = self._rope(tokens.shape[-1])
-        inputs, layers, times = [], [], []
-        for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
-            h = rms_norm(x, block.attn_norm, eps)
-            began = self._now()
-            attended = self._mechanism.attend(
-                attention, cache, h, rope, Watch(*watched, newest=newest)
-            )
-            times.append((self._now() - began) / 1e3)
-            inputs.append(h[..., -1:, :] if newest else h)
-            layers.append(attended)
-            x = x + attended.out
+        for layer, block in enumerate(w.blocks):
+            x = x + attend(layer, rms_norm(x, block.attn_norm, eps))
             h = rms_norm(x, block.mlp_norm, eps)
             x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
-        last = x[..., -1:, :] if newest else x
-        logits = rms_norm(last, w.final_norm, eps) @ w.embedding.T
-        return Forward(logits, inputs, layers, times)
+        return x
+
+    def _attend(
+        self, layer: int, h: Tensor, rope: Complex[Tensor, "seq half"], watch: Watch
+    ) -> tuple[Attended, float]:
+        """One layer's attention, and the microseconds that it took."""
+        began = self._now()
+        attended = self._mechanism.attend(
+            self._attention[layer], self.caches[layer], h, rope, watch
+        )
+        return attended, (self._now() - began) / 1e3
+
+    def _logits(self, x: Float[Tensor, "*batch seq d_model"]) -> Float[Tensor, "*batch seq vocab"]:
+        w = self.weights
+        return rms_norm(x, w.final_norm, w.geometry.norm_eps) @ w.embedding.T
 
     def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
         begin = 0 if self.whole_prefix else self._seq_len
@@ -175,3 +249,9 @@ class Decoder:
         if self._clock_waits:
             torch.cuda.synchronize()
         return time.perf_counter_ns()
+
+
+def block_of(g: ModelGeometry, elem_bytes: int) -> int:
+    """How many tokens are worth feeding at once: some, where what is around attention is large."""
+    plain = g.n_layers * 3 * g.attention.d_model * g.d_ff + g.vocab_size * g.attention.d_model
+    return BLOCK if plain * elem_bytes > LARGE_BYTES else 1

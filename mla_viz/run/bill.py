@@ -14,6 +14,7 @@ from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry, ModelGeo
 from mla_viz.cost import attention_params, cache_elems, model_params, operations, row_bytes
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.model.decoder import block_of
 from mla_viz.model.device import parse_dtype
 from mla_viz.run.inside import step_bytes
 from mla_viz.run.settings import Settings
@@ -60,7 +61,8 @@ def bill(s: Settings, n_steps: int) -> Bill:
         [
             _Side(mechanism, s.side(field).geometry, dtype, n_steps, s.kept(field))
             for field, mechanism in (("left", s.left), ("right", s.right))
-        ]
+        ],
+        s.max_new_tokens,
     )
 
 
@@ -70,11 +72,24 @@ def layer_bill(g: MLAGeometry, mechanisms: tuple[str, str], dtype: str, n_steps:
     return _summed([_Side(name, least, parse_dtype(dtype), n_steps) for name in mechanisms])
 
 
-def _summed(sides: list["_Side"]) -> Bill:
+def _summed(sides: list["_Side"], new_tokens: int = 0) -> Bill:
     made = min(TRACE_BYTES, sum(side.made_bytes() for side in sides))
     held = sum(side.held_bytes() for side in sides) + 2 * made  # once more while it is packed
     passing = max(side.passing_bytes() for side in sides)
-    return Bill(held + passing, sum(side.seconds() for side in sides))
+    seconds = sum(side.seconds() for side in sides)
+    if all(side.in_blocks for side in sides):  # of a text that the left side has written before
+        seconds += sides[0].writing_seconds(new_tokens)
+    return Bill(held + passing, seconds)
+
+
+def writing_bill(s: Settings, n_steps: int) -> Bill:
+    """What the left side takes at most that writes by itself, up to n_steps, without a trace.
+
+    Raises:
+        ValueError: the settings are not legal.
+    """
+    side = _Side(s.left, s.side("left").geometry, parse_dtype(s.dtype), n_steps)
+    return Bill(side.held_bytes() + side.passing_bytes(), side.writing_seconds(s.max_new_tokens))
 
 
 class _Side:
@@ -92,6 +107,12 @@ class _Side:
         self._mechanism, self._model, self._n_steps = mechanism, model, n_steps
         self._elem, self._wide = dtype.itemsize, max(dtype.itemsize, 4)
         self._fed = n_steps if implementation(mechanism).whole_prefix else 1
+        self._block = block_of(model, self._elem) if self._fed == 1 else 1
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is fed more than a token at once."""
+        return self._block > 1
 
     def held_bytes(self) -> int:
         """Weights in float32 and in their dtype, prepared ones, the cache, its table for showing.
@@ -123,6 +144,7 @@ class _Side:
         """What a step or a layer's making holds for a moment: the largest of one layer's."""
         g, fed, n = self._model.attention, self._fed, self._n_steps
         made = 12 * max(attention_params(g), self._model.vocab_size * g.d_model)
+        scores_of_a_step = self._model.n_layers * g.n_heads * n
         scores = g.n_heads * fed * n * (self._elem + 3 * self._wide) + 2 * fed * n
         widths = 8 * g.d_model + 4 * self._model.d_ff + 6 * g.n_heads * _head_width(g)
         rebuilt = 0
@@ -132,6 +154,9 @@ class _Side:
             rebuilt = (4 + self._model.n_layers) * cache_elems("gqa", g) * n * self._elem
         logits = 8 * self._model.vocab_size * 8
         out = self._multiplied_out(n)
+        if self.in_blocks:  # what each token of a block leaves, and the logits of a left side
+            made_by_each = step_bytes(g, self._model.n_layers) + WATCHED * 4 * scores_of_a_step
+            logits += self._block * made_by_each + 4 * n * self._model.vocab_size
         return max(made, scores + fed * widths * self._wide + rebuilt + out + logits)
 
     def _multiplied_out(self, seq_len: int) -> int:
@@ -144,16 +169,21 @@ class _Side:
         """Over the steps at POINTS places, evenly."""
         n, layers = self._n_steps, self._model.n_layers
         places = [max(1, round(n * (i + 0.5) / POINTS)) for i in range(POINTS)]
-        return n * layers * sum(self._layer_seconds(place) for place in places) / POINTS
+        each = sum(self._layer_seconds(place, self._block) for place in places)
+        return n * layers * each / POINTS
 
-    def _layer_seconds(self, seq_len: int) -> float:
-        """One layer at the step that feeds the seq_len-th token."""
+    def writing_seconds(self, new_tokens: int) -> float:
+        """Of a text of its own, token by token."""
+        return new_tokens * self._model.n_layers * self._layer_seconds(self._n_steps)
+
+    def _layer_seconds(self, seq_len: int, block: int = 1) -> float:
+        """One layer at the step that feeds the seq_len-th token, in a block of tokens."""
         ops = operations(self._mechanism, self._model.attention, seq_len, self._wide, self._kept)
         d_model = self._model.attention.d_model
         fed = seq_len if self._fed > 1 else 1
         plain = 3 * d_model * self._model.d_ff
         flops = sum(op.flops for op in ops) + 2 * plain * fed
-        moved = sum(op.bytes_read + op.bytes_written for op in ops) + plain * self._wide
+        moved = sum(op.bytes_read + op.bytes_written for op in ops) + plain * self._wide / block
         scores = self._model.attention.n_heads * fed * seq_len * self._wide
         moved += 6 * scores + 3 * self._multiplied_out(seq_len)  # read for keys, values, the record
         seconds = flops / FLOPS_A_SECOND + moved / BYTES_A_SECOND

@@ -5,16 +5,20 @@ records; knows no screen.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from mla_viz.config import check_callback
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
-from mla_viz.model.sources import find_source
-from mla_viz.run.bill import Bill, bill
+from mla_viz.model.sources import find_source, follows
+from mla_viz.run.against import against
+from mla_viz.run.bill import Bill, bill, writing_bill
 from mla_viz.run.comparison import Comparison
-from mla_viz.run.recorder import Recorder
+from mla_viz.run.record import sealed
+from mla_viz.run.recorder import Played, Recorder
 from mla_viz.run.sampling import Sampler, check_finite, choice_logits
 from mla_viz.run.settings import Settings, SideModel
 from mla_viz.run.trace import Run, Token, dropped_rows
@@ -80,6 +84,26 @@ def bill_of(settings: Settings) -> Bill:
     return bill(settings, _Text(settings, settings.side("left")).n_steps)
 
 
+def text_bill(settings: Settings) -> Bill:
+    """What `generate` takes at most, counted.
+
+    Raises:
+        ValueError: the settings are not legal.
+    """
+    return writing_bill(settings, _Text(settings, settings.side("left")).n_steps)
+
+
+@dataclass(frozen=True)
+class _Lead:
+    """The left side of a run and its text, for runs that have other right sides."""
+
+    ids: tuple[int, ...]
+    played: Played
+
+
+_LEADS: dict[Settings, _Lead] = {}  # of the last run whose weights are large
+
+
 class Session:
     """One decoding of a prompt by two mechanisms: made ready at first, then run once.
 
@@ -95,51 +119,79 @@ class Session:
         self._n_steps = self._text.n_steps
         self._device = pick_device(s.device)
         bill(s, self._n_steps).check(usable_bytes(self._device))
-        self._sides = [
-            Recorder(
-                getattr(s, field),
-                model.load(s.seed).to(parse_dtype(s.dtype), self._device),
-                self._n_steps,
-                s,
-                s.kept(field),
-            )
-            for field, model in zip(("left", "right"), models, strict=True)
-        ]
         self._same_model = models[0] == models[1]
+        self._cut = s.weights_source.alone and not self._same_model
+        self._lead = _LEADS.get(_left_alone(s)) if self._cut else None
+        left = self._lead.played if self._lead else self._recorder("left", models[0])
+        self._sides = [left, self._recorder("right", models[1])]
+        self._block = min(side.block for side in self._sides)
         self._sampler = Sampler(s, models[0].geometry.vocab_size)
         self._comparison = Comparison()
         self._same_tokens = True
+        self._logits: list[Tensor] = []
+        self._against: list[tuple[float, bool]] = []
+
+    def _recorder(self, field: str, model: SideModel) -> Recorder:
+        s = self._settings
+        weights = model.load(s.seed).to(parse_dtype(s.dtype), self._device)
+        return Recorder(getattr(s, field), weights, self._n_steps, s, s.kept(field))
 
     def run(self, on_step: OnStep | None = None) -> Run:
-        """Feed token after token to both sides; the left one chooses those behind the prompt."""
-        for step in range(self._n_steps):
-            ended = self._step(step)
-            if on_step:
-                on_step(step + 1, self._n_steps)
-            if ended:
-                break
+        """Feed token after token to both sides; the left one chooses those behind the prompt.
+
+        Where tokens are best fed some at once, the left side writes its text by itself before.
+        """
+        told, before = on_step or (lambda *_: None), 0
+        if self._block > 1:
+            before = 0 if self._lead else self._text.new_tokens
+            self._ids = list(self._lead.ids) if self._lead else self._written(told, before)
+            self._n_steps = len(self._ids) - 1
+        done, ended = 0, False
+        while done < self._n_steps and not ended:
+            stop = min(done + self._block, self._n_steps, len(self._ids))
+            ended = self._feed(range(done, stop))
+            for step in range(done, stop):
+                told(before + step + 1, before + self._n_steps)
+            done = stop
         return self._record()
 
-    def _step(self, step: int) -> bool:
-        """Feed token `step`, compare the sides, choose the next one; whether that ends the text."""
-        seen = left, right = [side.feed(self._ids, step) for side in self._sides]
-        for one in seen:
+    def _written(self, told: OnStep, before: int) -> list[int]:
+        return written(self._settings, lambda n, _: told(n, before + self._n_steps))
+
+    def _feed(self, steps: range) -> bool:
+        """Feed the tokens of these steps, compare the sides; whether they end the text."""
+        sides = [side.feed(self._ids, steps) for side in self._sides]
+        return any(self._step(*each) for each in zip(*sides, steps, strict=True))
+
+    def _step(self, left: dict[str, Tensor], right: dict[str, Tensor], step: int) -> bool:
+        """Compare the sides after a step, choose the next token; whether that ends the text."""
+        for one in (left, right):
             check_finite(one["logits"], step, self._settings.dtype)
         if self._same_model:
             self._comparison.add(left, right, keep=self._sides[0].keeps(step))
+        elif self._cut:
+            self._logits.append(left["logits"])
+            kl, agreed = against(left["logits"].float(), right["logits"].float())
+            self._against.append((kl.item(), agreed.item()))
         if step < len(self._text.prompt_ids) - 1:
             return False
         noise = self._sampler.noise()
-        chosen = [self._sampler.choose(one["choice"], noise) for one in seen]
+        chosen = [self._sampler.choose(one["choice"], noise) for one in (left, right)]
         self._same_tokens &= chosen[0] == chosen[1]
-        self._ids.append(chosen[0])
-        return chosen[0] == self._text.tokenizer.end
+        if step + 1 == len(self._ids):
+            self._ids.append(chosen[0])
+        return self._ids[step + 1] == self._text.tokenizer.end
 
     def _record(self) -> Run:
         s, text = self._settings, self._text
         n_steps, prompt_len = len(self._ids) - 1, len(text.prompt_ids)
         texts = text.tokenizer.texts
         left, right = (side.side(n_steps, texts) for side in self._sides)
+        if self._cut and self._block > 1 and not self._lead:
+            played = Played(self._sides[0], torch.stack(self._logits), left)
+            _LEADS.clear()
+            _LEADS[_left_alone(s)] = _Lead(tuple(self._ids), played)
+        kl, agreed = zip(*self._against, strict=True) if self._cut else (None, None)
         geometry = self._sides[0].geometry
         return Run(
             prompt=s.prompt,
@@ -161,7 +213,15 @@ class Session:
             gaps=self._comparison.gaps if self._same_model else None,
             same_tokens=self._same_tokens,
             notes=(*text.notes, *dropped_rows(left.probs.steps, n_steps)),
+            kl=sealed(np.array(kl)) if self._cut else None,
+            agreed=sealed(np.array(agreed, dtype=np.uint8)) if self._cut else None,
         )
+
+
+def _left_alone(s: Settings) -> Settings:
+    """What decides the left side: runs of which this is equal have the same one."""
+    latent = s.latent if follows(s.weights_source, s.left, "latent") else None
+    return replace(s, right=s.left, latent=latent, cache_dtype=None)
 
 
 def generate(s: Settings, on_step: OnStep | None = None) -> str:

@@ -74,6 +74,8 @@ class _Alone:
 class _Decoder:
     """The layer fed step by step, as `mla_viz.model.decoder.Decoder`; its logits are none."""
 
+    block = 1
+
     def __init__(self, weights: _Alone, mechanism: str) -> None:
         self.weights, self._steps = weights, Steps(weights.layer, mechanism)
         self.whole_prefix, self.caches = self._steps.whole_prefix, [self._steps.cache]
@@ -88,7 +90,8 @@ class _Decoder:
         attended = self._steps.feed(x, Watch(*watched, newest=newest))
         took = (now(x) - began) / 1e3
         shown = x[-1:] if newest else x
-        return Forward(shown[:, :0], [shown], [attended], [took])
+        sizes = self.caches[0].filled_bytes, self.caches[0].allocated_bytes
+        return Forward(shown[:, :0], [shown], [attended], [took], *sizes)
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ def run_layer(
     sides = [Recorder(name, weights, seq, Settings()) for name in (left, right)]
     comparison, ids = Comparison(), list(range(seq))
     for step in ids:
-        seen = [side.feed(ids, step) for side in sides]
+        seen = [side.feed(ids, range(step, step + 1))[0] for side in sides]
         for one in seen:
             check_finite(one["out"].flatten(), step, dtype)
         comparison.add(*seen, keep=sides[0].keeps(step))

@@ -50,7 +50,7 @@ class Recorder:
         self._candidates = min(CANDIDATES, forward.logits.shape[-1])
         self._decoder = weights.decoder(mechanism, kept)
         self._format = kept if MECHANISMS[mechanism].segments(g.attention) else None
-        self._settings = settings
+        self.settings = settings
         self._elem_bytes = weights.embedding.element_size()
         both_sides = 2 * step_bytes(g.attention, g.n_layers)
         self._kept = kept_steps(n_steps, g.n_layers, g.attention.n_heads, both_sides)
@@ -69,18 +69,30 @@ class Recorder:
         self._top_ids = np.zeros((n_steps, self._candidates), dtype=np.int32)
         self._top_probs = np.zeros((n_steps, self._candidates), dtype=np.float32)
 
-    def feed(self, ids: list[int], step: int) -> dict[str, Tensor]:
-        """Feed token `step`, record it; what the sides are compared by, and choose from."""
-        first = 0 if self._decoder.whole_prefix else step
+    @property
+    def block(self) -> int:
+        """How many tokens are best fed at once, where they are known."""
+        return self._decoder.block
+
+    def feed(self, ids: list[int], steps: range) -> list[dict[str, Tensor]]:
+        """Feed the tokens of these steps, record them; what the sides are compared by, of each."""
+        first = 0 if self._decoder.whole_prefix else steps.start
         device = self._decoder.weights.embedding.device
-        tokens = torch.tensor(ids[first : step + 1], device=device)
-        forward = self._decoder.feed(tokens, self._watched, newest=True)
-        if "k" in self._watched:
+        tokens = torch.tensor(ids[first : steps.stop], device=device)
+        if self.block > 1:
+            forwards = self._decoder.feed_each(tokens, self._watched)
+        else:
+            forwards = [self._decoder.feed(tokens, self._watched, newest=True)]
+        return [self._taken(*each) for each in zip(forwards, steps, strict=True)]
+
+    def _taken(self, forward: Forward, step: int) -> dict[str, Tensor]:
+        """Record a step; what the sides are compared by, and choose from."""
+        if "k" in forward.layers[0].seen:
             self._rebuilt = [_rows(layer.seen["k"], layer.seen["v"]) for layer in forward.layers]
         newest = _newest(forward)
         if self._format and isinstance(self._decoder.caches[0], LatentCache):
-            newest["latents"] = _read_back(self._decoder.caches)
-        newest["choice"] = choice_logits(newest["logits"], self._settings)
+            newest["latents"] = _read_back(self._decoder.caches, step)
+        newest["choice"] = choice_logits(newest["logits"], self.settings)
         self._record(forward, newest, step)
         return newest
 
@@ -95,10 +107,9 @@ class Recorder:
             for name in KEPT:
                 self._keep(name, newest, self._place[step], len(self._kept))
         self._keep("latents", newest, step, self._n_steps)
-        caches = self._decoder.caches
         self._bytes[:, step] = (
-            sum(cache.filled_bytes for cache in caches),
-            sum(cache.allocated_bytes for cache in caches),
+            forward.filled_bytes,
+            forward.allocated_bytes,
             max(layer.working_bytes for layer in forward.layers),
         )
         self._time_us[step] = forward.attention_us
@@ -168,6 +179,25 @@ class Recorder:
         return sealed([table.reshape(len(table), len(segments), -1) for table in tables])
 
 
+class Played:
+    """A side that was recorded before, in a recorder's place, to hold other models against."""
+
+    def __init__(
+        self, recorder: Recorder, logits: Float[Tensor, "steps vocab"], side: Side
+    ) -> None:
+        self.geometry, self.block = recorder.geometry, recorder.block
+        self._settings, self._logits, self._side = recorder.settings, logits, side
+
+    def feed(self, _: list[int], steps: range) -> list[dict[str, Tensor]]:
+        """What these steps gave, as far as different models are compared by it."""
+        rows = self._logits[steps.start : steps.stop]
+        return [{"logits": row, "choice": choice_logits(row, self._settings)} for row in rows]
+
+    def side(self, *_: object) -> Side:
+        """The record."""
+        return self._side
+
+
 def _newest(forward: Forward) -> dict[str, Tensor]:
     """What the newest token made in every layer, by the names of `Vectors`, and its logits."""
     layers = forward.layers
@@ -196,9 +226,9 @@ def _rows(
     return torch.cat([k, v], -1).transpose(0, 1)
 
 
-def _read_back(caches: list[Cache]) -> Float[Tensor, "n_layers both"]:
-    """The newest row of every layer's cache, multiplied out."""
-    return torch.stack([cache.table()[-1] for cache in caches])
+def _read_back(caches: list[Cache], step: int) -> Float[Tensor, "n_layers both"]:
+    """A step's row of every layer's cache, multiplied out."""
+    return torch.stack([cache.table()[step] for cache in caches])
 
 
 def _numpy(x: Tensor) -> Float[np.ndarray, "*shape"]:

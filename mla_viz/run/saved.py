@@ -23,7 +23,7 @@ from mla_viz.run.files import write_whole
 from mla_viz.run.record import sealed
 from mla_viz.run.trace import Run, Side
 
-VERSION = 2
+VERSION = 3
 ENTRY = "mla_viz_run"
 DTYPES = {"F64": "float64", "F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 CHUNK_BYTES = 1 << 20

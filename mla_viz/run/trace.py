@@ -230,7 +230,9 @@ class Run(Record):
 
     `differences` holds, a row a step, the largest |left - right| over all layers and heads, by the
     names in DIFFERENCES (0 for the logits that a layer alone lacks), and `gaps` the same of each
-    kept step, layer and head; both are None where the sides are different models.
+    kept step, layer and head; both are None where the sides are different models. Where those are a
+    pretrained model and what was cut of it, `kl` is KL(left || right) in nats at each step, and
+    `agreed` whether both find one token likeliest.
     """
 
     prompt: str
@@ -249,6 +251,8 @@ class Run(Record):
     gaps: Gaps | None
     same_tokens: bool
     notes: tuple[str, ...]
+    kl: Float[np.ndarray, " steps"] | None = None
+    agreed: UInt8[np.ndarray, " steps"] | None = None
 
     @property
     def chooses(self) -> bool:
@@ -269,6 +273,16 @@ class Run(Record):
     def max_abs_diff(self) -> float | None:
         """Largest difference of all; None for different models."""
         return None if self.differences is None else float(self.differences.max())
+
+    @property
+    def mean_kl(self) -> float | None:
+        """KL(left || right) in nats a token, over all steps; None where it is not taken."""
+        return None if self.kl is None else float(self.kl.mean())
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of steps at which both sides find the same token likeliest."""
+        return None if self.agreed is None else float(self.agreed.mean())
 
     def sides(self) -> tuple[Side, Side]:
         """Left, right."""

@@ -205,7 +205,7 @@ class Pool:
         self._template = Template() if hasattr(os, "fork") else Threads()
         self._threads = [
             threading.Thread(target=self._work, args=(heavy,), daemon=True)
-            for heavy in [True, *[False] * workers]
+            for heavy in [*[False] * workers, True]
         ]
         for thread in self._threads:
             thread.start()

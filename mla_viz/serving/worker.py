@@ -22,6 +22,8 @@ from typing import NoReturn
 
 import torch
 
+from mla_viz.pretrained.fetch import is_fetched
+from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.layer import AnySettings
 from mla_viz.run.settings import Settings
 from mla_viz.serving.tasks import do
@@ -105,14 +107,29 @@ def main() -> None:
     with suppress(ValueError):
         Settings().side("left").load(0)
     gc.freeze()
+    loaded: set[str] = set()
     while True:
         niceness, descriptors, *_ = socket.recv_fds(control, 1, 1)
         if not niceness:
             return
+        if niceness[0]:
+            _load_fetched(loaded)
         if os.fork() == 0:
             control.close()
             _serve(descriptors[0], niceness[0])
         os.close(descriptors[0])
+
+
+def _load_fetched(loaded: set[str]) -> None:
+    """Both sides of each pretrained model that was fetched: a worker for long jobs has them."""
+    for name, model in PRETRAINED.items():
+        if name not in loaded and is_fetched(model):
+            loaded.add(name)
+            with suppress(ValueError):
+                settings = Settings(source=name)
+                for side in ("left", "right"):
+                    settings.side(side).load(0)
+            gc.freeze()
 
 
 if __name__ == "__main__":
