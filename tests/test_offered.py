@@ -56,6 +56,8 @@ def test_names_are_paths_below_the_root_which_may_be_one_itself(made, root, monk
     assert offered() == {"./a/b/two": deep, "./one": one}
     placed(made, root / "1" / "2" / "3" / "4" / "5")
     assert len(offered()) == 2
+    placed(made, root / "1" / "2" / "3" / "six")
+    assert list(offered()) == ["./1/2/3/six", "./a/b/two", "./one"]
     monkeypatch.setenv(ROOT, str(made))
     assert offered() == {"./": made}
 
