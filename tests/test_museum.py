@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mla_viz.attention.ops import Watch
-from mla_viz.checkpoints.mistakes import MISTAKES, NOTHING, WrongDecoder
+from mla_viz.checkpoints.layer import load_attention
+from mla_viz.checkpoints.mistakes import MISTAKES, NOTHING, WrongDecoder, effect_of
 from mla_viz.cli import main
 from mla_viz.figures.mistakes import (
     LEAST,
@@ -22,7 +23,9 @@ from mla_viz.figures.mistakes import (
 from mla_viz.findings import museum
 from mla_viz.findings.museum import MuseumAsked, Texts, effect, model_for, seen, summary, texts
 from mla_viz.run.decode import generate
+from mla_viz.run.layer import seeded_hidden
 from mla_viz.ui.mistakes import text_words, thread_name
+from tests.checkpoints import YARN, tiny_model
 from tests.screens import page, said, tables
 
 pytestmark = [pytest.mark.usefixtures("shipped"), pytest.mark.filterwarnings("default")]
@@ -234,7 +237,28 @@ def test_the_command_prints_what_the_page_shows(capsys):
         "wrong": "".join(texts(asked).wrong),
     }
     main(["mistakes", "--new-tokens", "8"])
-    assert capsys.readouterr().out.count("noticed from") == len(MISTAKES)
+    out = capsys.readouterr().out
+    assert out.count("noticed from") == len(MISTAKES)
+    assert out.startswith(f"right: {record['right']}\n")
+    assert record["wrong"] in out
+
+
+def test_the_command_takes_a_checkpoints_layer_too(capsys, tmp_path):
+    tiny_model("deepseek_v3", YARN).save_pretrained(tmp_path)
+    options = ["--folder", str(tmp_path), "--layer", "1", "--tokens", "7", "--seed", "4"]
+    main(["mistakes", "--json", *options])
+    records = json.loads(capsys.readouterr().out)
+    assert [record["mistake"] for record in records] == list(MISTAKES)
+    layer = load_attention(tmp_path, 1)
+    found = effect_of("mscale left out", layer, seeded_hidden(layer, 7, 4))
+    assert records[1]["output_off"] == float(found.out[-1]) > 0
+    assert records[1]["noticed_at_tokens"] == found.noticed_at() == 2
+    assert records[1]["layer"] == "deepseek_v3 layer 1"
+    main(["mistakes", "keys first", *options])
+    assert capsys.readouterr().out.startswith("keys first: output of layer 1 off by")
+    with pytest.raises(SystemExit):
+        main(["mistakes", "--folder", str(tmp_path / "none")])
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 # Who may know

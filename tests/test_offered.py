@@ -56,6 +56,8 @@ def test_names_are_paths_below_the_root_which_may_be_one_itself(made, root, monk
     assert offered() == {"./a/b/two": deep, "./one": one}
     placed(made, root / "1" / "2" / "3" / "4" / "5")
     assert len(offered()) == 2
+    placed(made, root / "1" / "2" / "3" / "six")
+    assert list(offered()) == ["./1/2/3/six", "./a/b/two", "./one"]
     monkeypatch.setenv(ROOT, str(made))
     assert offered() == {"./": made}
 
@@ -145,7 +147,11 @@ def test_the_page_lists_them_and_runs_one_layer(made, root):
 def test_the_page_runs_the_whole_model(made, root):
     place = placed(made, root / "tiny")
     app = decode_page(
-        source="./tiny", part=folders.WHOLE, prompt="abc", max_new_tokens=2, temperature=0
+        source="./tiny",
+        checkpoint_part=folders.WHOLE,
+        prompt="abc",
+        max_new_tokens=2,
+        temperature=0,
     )
     settings, _ = shown(app)
     assert settings == Settings(
@@ -167,8 +173,8 @@ def test_an_address_names_no_path(made, root, tmp_path, name):
 def test_without_transformers_there_are_layers_alone(made, root, monkeypatch):
     placed(made, root / "tiny")
     monkeypatch.setattr(folders, "find_spec", lambda _: None)
-    app = decode_page(source="./tiny", part=folders.WHOLE, hidden_states=2)
-    assert app.selectbox(key="part").options == [folders.LAYER]
+    app = decode_page(source="./tiny", checkpoint_part=folders.WHOLE, hidden_states=2)
+    assert app.selectbox(key="checkpoint_part").options == [folders.LAYER]
     assert isinstance(shown(app)[0], LayerSettings)
 
 
@@ -179,7 +185,7 @@ def test_a_damaged_folder_gets_one_line_and_the_last_view_stays(made, root, part
     (place / "model.safetensors").write_bytes(content[: len(content) // 2])
     app = decode_page(max_new_tokens=2)
     before = shown(app)
-    app.session_state["part"] = part
+    app.session_state["checkpoint_part"] = part
     app.selectbox(key="source").set_value("./tiny").run()
     assert shown(app) == before
     (line,) = app.sidebar.error

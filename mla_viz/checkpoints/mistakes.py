@@ -204,7 +204,7 @@ MISTAKES = {
         "scale = qk_head_dim ** -0.5",
         "https://github.com/onnxruntime/mobius/pull/548",
         "onnxruntime/mobius, DeepSeek-V2 and V3, August 2026: logits were right at position 0 and"
-        " wrong at all others.",
+        " wrong behind it.",
         _without_mscale,
         of_yarn=True,
     ),

@@ -12,7 +12,7 @@ from mla_viz.checkpoints.folder import INDEX, WHOLE
 from mla_viz.checkpoints.layer import described, read_shape
 
 ROOT = "MLA_VIZ_CHECKPOINTS"  # in the server's environment
-DEEPEST, MOST = 5, 2000  # folders below one another, as the Hub's cache has them, and in all
+DEEPEST, MOST = 5, 2000  # levels, the root one of them (the Hub's cache has four); folders
 
 
 def offered() -> dict[str, Path]:

@@ -224,17 +224,40 @@ def _layer_and_hidden(asked: MuseumAsked) -> tuple[AttentionLayer, Float[Tensor,
 
 def summary(asked: MuseumAsked, share: float = NOTICED) -> dict[str, object]:
     """A mistake in figures: what is off at the whole text, from when, and what it writes."""
-    found, both = effect(asked), texts(asked)
+    both = texts(asked)
     return {
         "mistake": asked.mistake,
-        "tokens": len(found.out),
-        "scores_off": float(found.scores[-1]),
-        "attention_elsewhere": float(found.probs[-1]),
-        "output_off": float(found.out[-1]),
-        "noticed_at_tokens": found.noticed_at(share),
+        **_in_figures(effect(asked), share),
         "first_other_token": None if both.differs_at is None else both.differs_at + 1,
         "same_next_tokens": sum(both.same_next),
         "of_tokens": len(both.same_next),
         "with_yarn_factor": asked.row.of_yarn,
         "thread": asked.row.thread,
+    }
+
+
+def layer_summary(
+    name: str, layer: AttentionLayer, hidden: Float[Tensor, "seq d_model"]
+) -> dict[str, object]:
+    """What a mistake does to any layer, a checkpoint's too.
+
+    Raises:
+        ValueError: there is no such mistake, or the hidden states are not the layer's.
+    """
+    found = effect_of(name, layer, layer.checked(hidden))
+    return {
+        "mistake": name,
+        **_in_figures(found, NOTICED),
+        "layer": layer.name,
+        "thread": find_mistake(name).thread,
+    }
+
+
+def _in_figures(found: Effect, share: float) -> dict[str, object]:
+    return {
+        "tokens": len(found.out),
+        "scores_off": float(found.scores[-1]),
+        "attention_elsewhere": float(found.probs[-1]),
+        "output_off": float(found.out[-1]),
+        "noticed_at_tokens": found.noticed_at(share),
     }

@@ -192,8 +192,8 @@ class Sidebar:
         """The source that is chosen; of a folder, the name gives way to its place."""
         if folder := folders().get(self.values["source"]):
             self._folder = self.values["source"]
-            self._choice("part", "Of it", parts(), LAYER)
-            self._alone = self.values.pop("part") == LAYER
+            self._choice("checkpoint_part", "Of the checkpoint", parts(), LAYER)
+            self._alone = self.values.pop("checkpoint_part") == LAYER
             self.values["source"] = str(folder)
             if self._alone:
                 self._slots["prompt"].caption(NO_PROMPT)
