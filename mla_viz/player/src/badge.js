@@ -1,7 +1,7 @@
 // The badge: the largest differences of this step between the sides, and what they prove.
 
 import { find, setAttribute, setText } from "./dom.js";
-import { differenceText } from "./words.js";
+import { differenceText, figureText, plural } from "./words.js";
 
 /** @import { Differences } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
@@ -50,14 +50,26 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
  * A cache in fewer bits makes the sides differ as it should: that is no warning.
  * @type {(run: Run) => [kind: string, words: string]}
  */
-function verdictOf({ same_model: sameModel, same_tokens: sameTokens, right: { kept } }) {
+function verdictOf({ same_model: sameModel, same_tokens: sameTokens, cut, left, right }) {
+  const { kept } = right;
+  if (cut) {
+    const least = Math.min(left.cache_elems, right.cache_elems);
+    const whole = left.cache_elems === right.cache_elems;
+    return whole
+      ? ["same", "✓ one model, nothing cut off"]
+      : ["rounded", `≈ one model, one cache cut to ${least}`];
+  }
   if (!sameModel) return ["different", "≠ different models"];
   if (kept) return ["rounded", `≈ one model, right cache rounded to ${kept.name}`];
   return [sameTokens ? "same" : "warning", "✓ one model, two mechanisms"];
 }
 
 /** @type {(run: Run) => string} */
-function whatWords({ differences, dtype, right, left }) {
+function whatWords({ differences, dtype, right, left, cut }) {
+  if (cut) {
+    const agreed = `${(100 * cut.agreement).toFixed(0)} %`;
+    return `over these ${plural(cut.tokens, "token")}, KL(left || right) is ${figureText(cut.kl)} nats a token, and both find the same next token likeliest at ${agreed}`;
+  }
   if (!differences) return "differences mean nothing here: the two sides have weights of their own";
   const largest = `largest difference at this step, all layers, ${dtype}:`;
   if (!right.kept) return largest;
@@ -67,8 +79,8 @@ function whatWords({ differences, dtype, right, left }) {
 
 /** @type {(run: Run) => string} */
 function sameTokensWords(run) {
-  if (!run.same_model) return "both are fed the tokens above";
-  if (run.right.kept) {
+  if (!run.same_model && !run.cut) return "both are fed the tokens above";
+  if (run.cut || run.right.kept) {
     return run.same_tokens
       ? "both would choose the same tokens all the same"
       : "the right side would choose another token at some step";
