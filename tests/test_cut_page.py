@@ -8,10 +8,12 @@ import pytest
 from mla_viz.cli import main
 from mla_viz.findings import cuts as findings
 from mla_viz.findings.cuts import LIKE, ROUNDING, kl_at, looping, nearest, verdict
+from mla_viz.model import sources
 from mla_viz.player.layout import Cut
 from mla_viz.player.payload import cut_of, pack_run
 from mla_viz.run.decode import decode, generate
 from mla_viz.run.settings import Settings
+from mla_viz.serving import worker
 from mla_viz.ui.decode import cut as room
 from mla_viz.ui.decode import progress
 from mla_viz.ui.decode.sidebar import CHAT
@@ -93,6 +95,29 @@ def test_a_rank_of_other_weights_outside_the_slider_begins_anew():
     assert app.session_state.shown[0].latent == 42
 
 
+def test_damaged_files_are_said_beside_the_choice_and_the_view_stays(tiny):
+    app = page("mla_viz/ui/frame.py", max_new_tokens=2)
+    before = app.session_state.shown[0]
+    for file in tiny.iterdir():
+        file.write_bytes(b"GGUF")
+    app.selectbox(key="source").set_value("smollm2").run()
+    assert not app.exception
+    assert "damaged files (python -m mla_viz fetch smollm2)" in app.sidebar.error[0].value
+    assert app.session_state.shown[0] == before
+    app.selectbox(key="source").set_value("trained").run()
+    assert not app.error
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_template_of_workers_loads_it_once(monkeypatch):
+    loaded, read = set(), []
+    real = sources.load_llama
+    monkeypatch.setattr(sources, "load_llama", lambda file: read.append(file) or real(file))
+    worker._load_fetched(loaded)
+    worker._load_fetched(loaded)
+    assert (loaded, len(read)) == ({"smollm2"}, 1)
+
+
 @pytest.mark.usefixtures("tiny")
 def test_labels_do_not_call_them_different_models():
     run = decode("the", source="smollm2", max_new_tokens=2)
@@ -156,7 +181,7 @@ def test_more_loss_is_never_said_to_be_less(kl):
 
 def test_loops_are_seen_and_plain_text_is_none():
     assert looping("le pays de la France, " * 4) == "le pays de"
-    assert looping(ROUND) == "I'm not sure."
+    assert looping(ROUND) == "I'm not sure"
     assert looping("one two three four five six seven eight") is None
     assert looping("x") is looping("") is None
 

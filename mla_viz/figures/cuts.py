@@ -63,7 +63,9 @@ def cuts_figure(rows: Sequence[Cut], rank: int | None, dark: bool) -> go.Figure:
         ticktext=[f"{bytes_per_token(each):,}<br>{each}" for each in ticks],
     )
     figure.update_xaxes(
-        title="bytes a token, all layers, in 16 bits; numbers a token and layer", row=3, col=1
+        title="bytes a token, all layers, in 16 bits,<br>and numbers a token and layer",
+        row=3,
+        col=1,
     )
     return figure.update_layout(
         height=640,

@@ -75,12 +75,12 @@ def nearest(kl: float) -> int:
 def looping(text: str) -> str | None:
     """The words that a text says over and over, if it does: RUN in a row, more than REPEATS times.
 
-    Worked: "I'm not sure. I'm not sure. I'm not sure. I'm not sure." gives "I'm not sure."
+    Worked: "I'm not sure. I'm not sure. I'm not sure. I'm not sure." gives "I'm not sure".
     """
     words = text.split()
     runs = Counter(zip(*(words[i:] for i in range(RUN)), strict=False))
     most = runs.most_common(1)
-    return " ".join(most[0][0]) if most and most[0][1] > REPEATS else None
+    return " ".join(most[0][0]).rstrip(".,;:!?") if most and most[0][1] > REPEATS else None
 
 
 def verdict(kl: float, text: str, own_text: str) -> str:

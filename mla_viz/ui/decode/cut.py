@@ -83,16 +83,19 @@ def cut_section(settings: Settings, payload: bytes, place: DeltaGenerator) -> No
 def _text(box: DeltaGenerator, settings: Settings, side: str, text: str) -> None:
     cached = count_text(kept_by(settings, side), "number")
     cut = getattr(settings, side) in CUT_MECHANISMS
-    box.caption(f"{'The cut' if cut else 'The original'} by itself, {cached} a token and layer")
+    plain = ", not rounded" if settings.cache_dtype and side == "right" else ""
+    kind = "The cut" if cut else "The original"
+    box.caption(f"{kind} by itself, {cached} a token and layer{plain}")
     box.text(text or "(no text: it ended at once)")
 
 
 def told_words(settings: Settings, told: Cut, text: str) -> str:
     """The figures of this prompt, what they mean, and those of held-out text beside them."""
     plain = settings.right in CUT_MECHANISMS and settings.left not in CUT_MECHANISMS
+    whose = "the original's" if plain else "the left side's"
     sides = "original || cut" if plain else "left || right"
     figures = (
-        f"Over the {count_text(told['tokens'], 'token')} here, prompt and left text,"
+        f"Over the {count_text(told['tokens'], 'token')} here, prompt and {whose} text,"
         f" KL({sides}) is **{told['kl']:.4f} nats** a token, and both find the same next token"
         f" likeliest at **{told['agreement']:.0%}**."
     )

@@ -16,6 +16,7 @@ from mla_viz.model.sources import (
     IN_GEOMETRY,
     SYNTHETIC,
     TEMPERATURE,
+    Source,
     find_source,
     follows,
     offered_mechanisms,
@@ -142,7 +143,7 @@ class Sidebar:
             st.session_state.source = st.session_state.pop(CHOSEN)
         self._choice("source", "Weights", list(source_names()), Settings.source, source_label)
         fetch_offer()
-        self._source = find_source(self.values["source"])
+        self._source = self._found()
         if self._source.alone:
             self._slots["prompt"].caption(CHAT)
         if self._source.dials:
@@ -154,6 +155,15 @@ class Sidebar:
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
+
+    def _found(self) -> Source:
+        """The source; where its files cannot be read, one whose dials stand in meanwhile."""
+        try:
+            return find_source(self.values["source"])
+        except ValueError:
+            if self.values["source"] == Settings.source:
+                raise
+            return find_source(Settings.source)
 
     def _whole_words(self) -> str:
         """Where the slider of a pretrained model's rank cuts nothing."""
