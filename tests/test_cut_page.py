@@ -206,3 +206,10 @@ def test_figures_of_a_prompt_are_those_of_the_run():
     settings = Settings("the", "smollm2", latent=20)
     assert "**0.0500 nats**" in room.told_words(settings, told(), "text")
     assert "**90%**" in room.told_words(settings, told(), "text")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_a_model_wrote_is_no_markdown():
+    settings = Settings("the", "smollm2", latent=20)
+    words = room.told_words(settings, told(), "**so** [it](x) `goes` " * 5)
+    assert r"\*\*so\*\* \[it\](x) \`goes\`" in words

@@ -1,5 +1,6 @@
 """A pretrained model beside its cut: what each writes by itself, and how far they are apart."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from mla_viz.ui.server import workers
 from mla_viz.words import count_text
 
 WANTED = Wanted("text", text_bill, "text", "Write", "Its own text is not shown here")
+_MARKS = re.compile(r"([\\`*_\[\]$~<#|:])")  # a text that a model wrote is no Markdown
 HELD_OUT = "chat"  # the kind of held-out text that a prompt here is most alike
 
 
@@ -54,8 +56,9 @@ def cut_words(settings: Settings) -> tuple[str, str]:
 def text_begun(settings: Settings) -> Iterator[None]:
     """The right side's own text is asked for while the run is made, where both will be shown."""
     with ExitStack() as stack:
-        if has_cut(settings):
-            own = replace(settings, left=settings.right)
+        own = replace(settings, left=settings.right)
+        stopped = st.session_state.get(WANTED.state("stopped")) == own
+        if has_cut(settings) and not stopped:
             with suppress(ValueError):  # said where the text would stand
                 stack.enter_context(workers().ask(WANTED.task, own, text_bill(own)))
         yield
@@ -101,7 +104,7 @@ def told_words(settings: Settings, told: Cut, text: str) -> str:
     )
     if not plain:
         return figures
-    said = verdict(told["kl"], text, told["text"])
+    said = _MARKS.sub(r"\\\1", verdict(told["kl"], text, told["text"]))
     return f"{figures} {said} {held_out_words(kept_by(settings, 'right'))}"
 
 
