@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NoReturn, TextIO, get_args
@@ -30,14 +30,17 @@ from mla_viz.findings.claims.judge import judge
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.findings.family import LOSS, Family, Member, load_family
 from mla_viz.findings.prompts import CHANCE
+from mla_viz.mechanisms.table import CUT_MECHANISMS
+from mla_viz.model.sources import TEMPERATURE
 from mla_viz.pretrained.fetch import fetch
 from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.ranks.parallel import ParallelRun, RankLost, parallel
 from mla_viz.ranks.settings import ParallelSettings
 from mla_viz.run.compare import REPEATS, compare
 from mla_viz.run.costs import Costs
-from mla_viz.run.decode import decode
+from mla_viz.run.decode import decode, generate
 from mla_viz.run.settings import Settings
+from mla_viz.run.trace import Run
 from mla_viz.words import count_text, gap_text, loss_text
 
 LONGEST = 800  # characters of a message
@@ -72,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _evaluate_arguments(commands.add_parser("evaluate", help="loss of shipped weights on a text"))
     get = commands.add_parser("fetch", help="take a pretrained model from the network")
     get.add_argument("model", choices=[*PRETRAINED], metavar="MODEL", help=", ".join(PRETRAINED))
+    get.add_argument("--progress", action="store_true", help="also to no terminal")
     quality = commands.add_parser("quality", help="scores of the family of trained models")
     quality.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     claims = commands.add_parser("claims", help="popular claims, recomputed")
@@ -91,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-UNSET = {"cache_dtype": "the dtype (the right side's cache: int8, fp8, int4; _all: RoPE key too)"}
+UNSET = {
+    "cache_dtype": "the dtype (the right side's cache: int8, fp8, int4; _all: RoPE key too)",
+    "temperature": f"{TEMPERATURE} (0 with a pretrained model)",
+}
 
 
 def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str) -> None:
@@ -134,11 +141,21 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
 
 
+def cut_record(settings: Settings, run: Run) -> dict[str, Any]:
+    """What the right side says against the left of one pretrained model, and writes by itself."""
+    return {
+        "kl": run.mean_kl,
+        "agreement": run.agreement,
+        "right_text": generate(replace(settings, left=settings.right)),
+    }
+
+
 def _print_costs(costs: Sequence[Costs]) -> None:
     if costs:
         print(f"\nattention of all layers, step {len(costs[0].flops)}, median of {REPEATS}:")
     for each in costs:
-        own = ", weights of its own" if each.own_weights else ""
+        whose = "of the same weights" if each.mechanism in CUT_MECHANISMS else "weights of its own"
+        own = f", {whose}" if each.own_weights else ""
         cached, flops, took = each.last_step()
         print(f"{each.mechanism:13s} {cached:>10s} cached, {flops:>11s}, {took:>8s}{own}")
 
@@ -152,13 +169,20 @@ def _decode(args: dict[str, Any]) -> None:
     settings = Settings(**args)
     run = decode(settings)
     costs = compare(settings) if beside else ()
+    cut = None if run.kl is None else cut_record(settings, run)
     inside = {} if step is None else {"inside": inside_record(run.inside(step, layer, head))}
     give(run, html, saved)
     if as_json:
-        compared = {"compare": [each.record() for each in costs]} if beside else {}
+        compared = {"cut": cut} if cut else {}
+        compared |= {"compare": [each.record() for each in costs]} if beside else {}
         print(json.dumps(run_record(run) | inside | compared, allow_nan=False))
     else:
         print_run(run)
+        if cut:
+            print(
+                f"KL(left || right) {cut['kl']:.4f} nats a token, same likeliest token at"
+                f" {cut['agreement']:.0%}; the right side by itself: {cut['right_text']}"
+            )
         _print_costs(costs)
 
 
@@ -257,12 +281,16 @@ def _print_parallel(run: ParallelRun) -> None:
 
 
 def _fetch(args: dict[str, Any]) -> None:
-    print(fetch(args["model"], _megabytes if sys.stderr.isatty() else None))
+    tell = args["progress"] or sys.stderr.isatty()
+    try:
+        print(fetch(args["model"], _megabytes if tell else None))
+    except KeyboardInterrupt:
+        _leave("stopped; run it again: what the hub has sent so far is gone on with", 130)
 
 
 def _megabytes(done: int, total: int) -> None:
     end = "\n" if done == total else ""
-    print(f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB", end=end, file=sys.stderr)
+    print(f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB", end=end, file=sys.stderr, flush=True)
 
 
 def _progress(done: int, total: int) -> None:

@@ -1,10 +1,13 @@
 """Decode: a prompt, two mechanisms side by side, step by step."""
 
+from contextlib import ExitStack
+
 import streamlit as st
 
 from mla_viz.run.layer import LayerSettings
 from mla_viz.run.settings import Settings
 from mla_viz.ui.decode.compare import compare_section
+from mla_viz.ui.decode.cut import cut_section, cut_words, has_cut, text_begun
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run, rest_of
 from mla_viz.ui.decode.sidebar import Sidebar
@@ -31,42 +34,50 @@ ONE_LAYER = (
     "Attention of one layer of a checkpoint, alone, on random hidden states: no token is chosen.",
 )
 
+
+def words_of(settings: Settings) -> tuple[str, str]:
+    """Title and caption of a run of whole models."""
+    if settings.side("left") == settings.side("right"):
+        rounded = settings.cache_dtype and settings.right != "recompute"
+        return QUANTISED if rounded else ONE_MODEL
+    return cut_words(settings) if has_cut(settings) else TWO_MODELS
+
+
 try:
     sidebar = Sidebar()
 except ValueError as error:
     st.error(str(error))
     st.stop()
 title = st.container()
-refused = ""
-try:
-    settings = sidebar.settings()
-    if payload := packed_run(settings, sidebar.progress):
-        st.session_state.shown = settings, payload
-    else:
-        refused = "This run is not made: the sidebar says why."
-except ValueError as error:
-    refused = sidebar.refuse(error)
+beside = st.container()
+with ExitStack() as begun:  # what two texts beside each other take goes on meanwhile
+    refused = ""
+    try:
+        settings = sidebar.settings()
+        begun.enter_context(text_begun(settings))
+        if payload := packed_run(settings, sidebar.progress):
+            st.session_state.shown = settings, payload
+        else:
+            refused = "This run is not made: the sidebar says why."
+    except ValueError as error:
+        refused = sidebar.refuse(error)
 
-stays = "the last good view"
-if "shown" not in st.session_state and (payload := packed_run(Settings(), title.empty())):
-    st.session_state.shown = Settings(), payload
-    stays = "the example"
-if "shown" in st.session_state:
-    settings, payload = st.session_state.shown
-    alone = isinstance(settings, LayerSettings)
-    if alone:
-        headline, explanation = ONE_LAYER
-    else:
-        same = settings.side("left") == settings.side("right")
-        one = QUANTISED if settings.cache_dtype and settings.right != "recompute" else ONE_MODEL
-        headline, explanation = one if same else TWO_MODELS
-    title.title(headline, anchor=False)
-    title.caption(explanation)
-    if refused:
-        title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
-    rest_of(settings, player(payload))
-    take_along(payload, settings)
-    if not alone:
-        trade(settings)
-        compare_section(settings)
-        loss_section(settings)
+    stays = "the last good view"
+    if "shown" not in st.session_state and (payload := packed_run(Settings(), title.empty())):
+        st.session_state.shown = Settings(), payload
+        stays = "the example"
+    if "shown" in st.session_state:
+        settings, payload = st.session_state.shown
+        alone = isinstance(settings, LayerSettings)
+        headline, explanation = ONE_LAYER if alone else words_of(settings)
+        title.title(headline, anchor=False)
+        title.caption(explanation)
+        if refused:
+            title.warning(f"{refused}  \nShown is {stays}. It has {sidebar.instead(settings)}.")
+        rest_of(settings, player(payload))
+        take_along(payload, settings)
+        if not alone:
+            cut_section(settings, payload, beside)
+            trade(settings)
+            compare_section(settings)
+            loss_section(settings)

@@ -4,6 +4,7 @@ import streamlit as st
 
 from mla_viz.findings.family import load_family
 from mla_viz.ui import quality as sections
+from mla_viz.ui.cuts import pretrained_section
 
 family = load_family()
 st.title("What the small cache costs", anchor=False)
@@ -24,6 +25,7 @@ SECTIONS = {
     "All figures": sections.figures,
     "Every setting": sections.slider_map,
     "Likeness of heads": sections.likeness,
+    "A pretrained model": lambda _: pretrained_section(),
     "One prompt": sections.continuations,
     "How far this reaches": sections.published,
     "How they were trained": sections.protocol,

@@ -1,9 +1,29 @@
-"""A pool without processes: what it is asked for is made at once, by the test."""
+"""Pools without processes: what they are asked for is made at once, by the test."""
 
 from contextlib import contextmanager
 
 from mla_viz.serving.pool import Job
 from mla_viz.serving.store import Store
+from mla_viz.serving.tasks import do
+
+
+class HerePool:
+    """Does each task at once, in the test's own process; keeps nothing."""
+
+    def find(self, *_):
+        return None
+
+    def seconds(self, *_):
+        return 0.0
+
+    @contextmanager
+    def ask(self, task, settings, bill):
+        job = Job(0, task, settings, bill)
+        try:
+            job.finish("done", do(task, settings, lambda *_: None))
+        except ValueError as error:
+            job.finish("refused", str(error))
+        yield job
 
 
 class InstantPool:

@@ -1,13 +1,18 @@
 """What a cut of SmolLM2 loses: the committed results against one another, known ones, the docs."""
 
 from itertools import groupby, pairwise
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
 from mla_viz.config import GQAGeometry
 from mla_viz.cost import cache_elems
+from mla_viz.figures.cuts import NAMES, cuts_figure
 from mla_viz.findings.cuts import load_cuts
-from tests.screens import ROOT
+from mla_viz.ui import cuts as ui_cuts
+from mla_viz.ui.cuts import caption, pretrained_section, where_words
+from tests.screens import ROOT, said, section, tables
 
 FOUND = load_cuts()
 PLAIN = {
@@ -60,3 +65,65 @@ def test_the_table_of_the_docs_is_that_of_the_results():
         layers = "pooled" if row.pooled else "each"
         losses = f"{row.kl:.4f} ± {row.kl_error:.4f} | {row.perplexity:.2f} | {row.agreement:.1%}"
         assert f"| {row.text} | {row.rank} | {layers} | {losses} |" in told
+
+
+# On the Quality page.
+
+
+def rows_of(text):
+    return [row for row in FOUND if row.text == text]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+@pytest.mark.parametrize("rank", [None, 200])
+def test_the_figure_has_every_cut_against_its_bytes(text, rank):
+    rows = rows_of(text)
+    figure = cuts_figure(rows, rank, dark=False)
+    names = [trace.name for trace in figure.data]
+    assert names == [name for name in NAMES.values() for _ in range(3)]
+    drawn = {
+        (trace.name, int(x), float(y))
+        for trace in figure.data
+        for x, y in zip(trace.x, trace.y, strict=True)
+    }
+    for row in rows:
+        at = NAMES[row.pooled], LAYERS * row.rank * 2
+        assert {(*at, row.perplexity), (*at, row.agreement)} <= drawn
+        assert ((*at, row.kl) in drawn) == (row.rank < 384)  # 0 is not on a logarithmic axis
+    upright = [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1]
+    assert set(upright) == ({LAYERS * 200 * 2} if rank else set())
+    assert figure.data[0].error_y.array[-1] == rows[-4].kl_error
+
+
+def test_the_section_shows_chart_table_and_against_what(monkeypatch):
+    monkeypatch.setenv("MLA_VIZ_CACHE", "/none")
+    app = section(pretrained_section)
+    assert not app.exception
+    rows = rows_of("chat")
+    (table,) = tables(app)
+    assert [line["KL, nats a token"] for line in table] == [
+        f"{row.kl:.4f} ± {row.kl_error:.4f}" for row in rows
+    ]
+    assert [line["bytes a token"] for line in table][:2] == ["23,040", "19,200"]
+    assert "4-bit file" in app.caption[0].value
+    assert "Fetched on the" in said(app)[-1]
+    app.segmented_control(key="cut_text").set_value("prose").run()
+    assert f"{rows_of('prose')[0].tokens:,} tokens" in app.caption[0].value
+
+
+@pytest.mark.parametrize(
+    ("source", "right", "rank"),
+    [("smollm2", "gqa_latent", 200), ("smollm2", "gqa", None), ("trained", "mla_absorbed", None)],
+)
+def test_the_visitors_own_rank_is_marked_where_it_is_known(source, right, rank):
+    shown = SimpleNamespace(source=source, right=right, latent=200)
+    with patch.object(ui_cuts.st, "session_state", {"shown": (shown, b"")}):
+        assert ui_cuts.rank_in_sight() == rank
+    with patch.object(ui_cuts.st, "session_state", {}):
+        assert ui_cuts.rank_in_sight() is None
+    assert ("your cut on the Decode page, 200" in caption(rows_of("chat"), rank)) == bool(rank)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_where_to_try_it(there):
+    assert ("?source=smollm2" in where_words(there)) == there

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zipfile import ZipFile
@@ -221,6 +222,55 @@ def test_who_watches_may_stop_it(hub, from_hub):
     assert not (cache_folder() / "smollm2").exists()
     fetch("smollm2")
     assert not (cache_folder() / "smollm2.part").exists()
+
+
+def test_two_at_once_wait_for_one_another_and_fetch_once(hub):
+    begun, go, seen = threading.Event(), threading.Event(), []
+
+    def slowly(*_):
+        begun.set()
+        go.wait(20)
+
+    first = threading.Thread(target=fetch, args=("smollm2", slowly))
+    first.start()
+    assert begun.wait(20)
+    second = threading.Thread(target=fetch, args=("smollm2", lambda *at: seen.append(at)))
+    second.start()
+    while len(seen) < 2:  # how far the first one is
+        time.sleep(0.01)
+    asked = len(hub.asked)
+    go.set()
+    first.join()
+    second.join()
+    assert len({name for name, _ in hub.asked}) == len(hub.asked) >= asked
+    assert kept() == sorted(f"smollm2/{name}" for name in hub.files)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mla_viz.pretrained.fetch import _locked
+with _locked(Path(sys.argv[1]), lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_dead_process_holds_nobody_up(hub):
+    cache_folder().mkdir()
+    command = [sys.executable, "-c", HOLD, str(cache_folder())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+
+        def waiting(*_):
+            raise Stop
+
+        with pytest.raises(Stop):
+            fetch("smollm2", waiting)
+        assert hub.asked == []
+        holder.kill()
+    fetch("smollm2")
+    assert kept() == sorted(f"smollm2/{name}" for name in hub.files)
 
 
 def other(raw):

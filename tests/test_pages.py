@@ -136,11 +136,12 @@ def test_the_quality_page_shows_its_members_and_opens_a_section_by_a_link():
     assert app.title[0].value == "What the small cache costs"
     assert app.caption[0].value.startswith("4 small language models, trained alike")
     assert app.info[0].value.startswith("4 of 5 models have finished")
-    sections = ["All figures", "Every setting", "Likeness of heads", "One prompt"]
-    sections += ["How far this reaches", "How they were trained"]
+    sections = ["All figures", "Every setting", "Likeness of heads", "A pretrained model"]
+    sections += ["One prompt", "How far this reaches", "How they were trained"]
     assert [tab.label for tab in app.tabs] == sections
     assert "bits/byte" in bodies(app)[0]
     signs = {
+        "A pretrained model": "Against the same weights uncut",
         "Every setting": "The frame marks where the page starts",
         "Likeness of heads": "from the least alike to the most",
         "How far this reaches": "DeepSeek",

@@ -10,6 +10,7 @@ from mla_viz.cost import cache_elems
 from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
 from mla_viz.run.decode import decode
+from tests.fetched import place_tiny
 from tests.node import answer
 
 TELL = """
@@ -88,6 +89,20 @@ def test_every_answer_is_the_engines(left, right, tmp_path):
             assert latent == cache_elems(side.mechanism, wider)
         assert heads == cache_elems(side.mechanism, replace(side.geometry, **own))
     assert number(told[8]) == twice[1][0]
+
+
+@pytest.mark.parametrize("latent", [20, 64])
+def test_a_cut_is_no_other_model(latent, tmp_path, data_folder, monkeypatch):
+    place_tiny(tmp_path, data_folder, monkeypatch)
+    run = decode("the", source="smollm2", latent=latent, max_new_tokens=6)
+    told, _ = tour_of(tmp_path, run)
+    inside = run.inside(STEP, LAYER, HEAD)
+    gap = np.abs(inside.left.scores - inside.right.scores).max()
+    assert not any("weights of their own" in one["because"] for one in told)
+    assert f"{gap:.1e}".split("e")[0][:2] in told[5]["because"]
+    assert ("20 numbers of 64 are kept" in told[5]["because"]) == (latent == 20)
+    if latent == 64:
+        assert told[5]["right"] == "the same, but for rounding"
 
 
 @pytest.mark.parametrize("mechanism", MLA_MECHANISMS)

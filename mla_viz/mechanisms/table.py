@@ -7,7 +7,7 @@ words too. Knows neither tensors nor screens.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mla_viz.config import (
     AttentionGeometry,
@@ -56,7 +56,13 @@ class Mechanism:
     ledger: Callable[..., list[Operation]]
     kv_heads: Callable[[int], int] | None = None
 
+    def same_weights(self) -> "Mechanism":
+        """The row where the model beside is made of its weights: they are not its alone."""
+        label, about = self.label.removesuffix(OWN), self.about.removesuffix(OWN_MODEL)
+        return replace(self, label=label, about=about)
 
+
+OWN, OWN_MODEL = ", own weights", " A model with weights of its own."
 KEPT = "Kept are the latent, which all heads share, and the rope key, which alone tells places"
 
 
@@ -115,9 +121,9 @@ MECHANISMS = {
         ledger.recompute,
     ),
     "mha": Mechanism(
-        "MHA: keys and values per head, own weights",
+        f"MHA: keys and values per head{OWN}",
         "MHA",
-        "Every head's key and value is kept. A model with weights of its own.",
+        f"Every head's key and value is kept.{OWN_MODEL}",
         "gqa",
         Colour("#b03060", "#fcf0f4", "#ee86a9", "#2a1620"),
         segments.every_kv_head,
@@ -125,9 +131,9 @@ MECHANISMS = {
         kv_heads=lambda n_heads: n_heads,
     ),
     "gqa": Mechanism(
-        "GQA: keys and values per group, own weights",
+        f"GQA: keys and values per group{OWN}",
         "GQA",
-        "Heads share keys and values in groups. A model with weights of its own.",
+        f"Heads share keys and values in groups.{OWN_MODEL}",
         "gqa",
         Colour("#6f6a12", "#f7f6e6", "#c9c25a", "#222112"),
         segments.every_kv_head,
@@ -144,9 +150,9 @@ MECHANISMS = {
         ledger.latent_grouped,
     ),
     "mqa": Mechanism(
-        "MQA: one key and value, own weights",
+        f"MQA: one key and value{OWN}",
         "MQA",
-        "All heads share one key and one value. A model with weights of its own.",
+        f"All heads share one key and one value.{OWN_MODEL}",
         "gqa",
         Colour("#85552b", "#f8f2ec", "#cfa07a", "#241c15"),
         segments.every_kv_head,

@@ -43,6 +43,7 @@ SYNTHETIC_CONTEXT = 8192
 SYNTHETIC_D_MODEL = 128
 LEAST_LATENT = 4  # the narrowest latent that the sliders' model was trained at
 START_LATENT = 32
+TEMPERATURE = 0.7
 MLA_SIDES = {"left": "mla_expanded", "right": "mla_absorbed"}
 _FOLDERS = "mla_viz.checkpoints.whole"  # above this room: asked for with a folder alone
 IN_GEOMETRY = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers"}
@@ -86,15 +87,15 @@ class Source:
     """One source of weights.
 
     `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
-    weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent and
-    the two sides are where nothing is asked. `alone`: its tokens are its own, and no other model's
-    can stand beside them.
+    weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent,
+    the two sides and, not always, the temperature are where nothing is asked. `alone`: its tokens
+    are its own, and no other model's can stand beside them.
     """
 
     name: str
     label: str
     mechanisms: tuple[str, ...]
-    start: Mapping[str, int | str | None]
+    start: Mapping[str, int | float | str | None]
     dials: Mapping[str, Dial]
     geometry: Callable[[Shape, str], ModelGeometry]
     load: Callable[[ModelGeometry, int], ModelWeights]
@@ -270,7 +271,13 @@ def _pretrained(name: str) -> Source:
         name=name,
         label=source_label(name),
         mechanisms=(own, cut),
-        start={"heads": g.n_heads, "latent": dials["latent"].start, "left": own, "right": cut},
+        start={
+            "heads": g.n_heads,
+            "latent": dials["latent"].start,
+            "left": own,
+            "right": cut,
+            "temperature": 0.0,  # what two texts differ by is then the cut alone
+        },
         dials=dials,
         geometry=geometry,
         load=load,

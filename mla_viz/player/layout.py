@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 6
+VERSION = 7
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -231,6 +231,19 @@ class Loss(TypedDict):
     tokens: int
 
 
+class Cut(TypedDict):
+    """A pretrained model beside a cut of it: the right side against the left, over `tokens`.
+
+    `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find
+    one likeliest; `text` is the left side's.
+    """
+
+    kl: float
+    agreement: float
+    tokens: int
+    text: str
+
+
 class Run(TypedDict):
     """A prompt decoded by two mechanisms.
 
@@ -254,6 +267,7 @@ class Run(TypedDict):
     differences: Differences | None
     gaps: Gaps | None
     loss: Loss | None
+    cut: Cut | None
     left: Side
     right: Side
 

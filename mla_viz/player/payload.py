@@ -23,7 +23,7 @@ from mla_viz.findings.family import TOLD_APART
 from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.ledger import Operation
 from mla_viz.mechanisms.segments import Segment
-from mla_viz.mechanisms.table import MECHANISMS
+from mla_viz.mechanisms.table import MECHANISMS, OWN_MODEL
 from mla_viz.player import layout
 from mla_viz.run.record import MEASURED
 from mla_viz.run.trace import DIFFERENCES, AttentionRows, Run, Side
@@ -71,7 +71,16 @@ def pack_rest(run: Run, layer: int) -> bytes:
 
 def run_name(packed: bytes) -> str:
     """What a packed run calls itself."""
-    return json.loads(packed[4 : 4 + int.from_bytes(packed[:4], "little")])["run"]
+    return _read(packed)["run"]
+
+
+def cut_of(packed: bytes) -> layout.Cut | None:
+    """What a packed run says of a cut against its model; None where it is none."""
+    return _read(packed)["cut"]
+
+
+def _read(packed: bytes) -> dict[str, Any]:
+    return json.loads(packed[4 : 4 + int.from_bytes(packed[:4], "little")])
 
 
 def _whole(header: dict[str, Any], body: Body) -> bytes:
@@ -126,6 +135,11 @@ def _run(run: Run) -> layout.Run:
     exact = sum(side.probs.data.nbytes for side in run.sides()) <= EXACT_BYTES
     reach = _reach(run)
     left, right = (_side(side, run.n_steps, exact, reach) for side in run.sides())
+    if run.kl is not None:
+        for side in (left, right):
+            row = MECHANISMS[side["mechanism"]].same_weights()
+            side["label"] = row.label
+            side["about"] = side["about"].replace(OWN_MODEL, "")
     _mark_shared(left["operations"], right["operations"])
     return {
         "version": layout.VERSION,
@@ -145,6 +159,7 @@ def _run(run: Run) -> layout.Run:
         "differences": _differences(run),
         "gaps": None if run.gaps is None else dict(vars(run.gaps)),
         "loss": _loss(run),
+        "cut": _cut(run),
         "left": left,
         "right": right,
     }
@@ -174,6 +189,17 @@ def _loss(run: Run) -> layout.Loss | None:
         "apart": TOLD_APART,
         "stories": grid.stories,
         "tokens": grid.tokens,
+    }
+
+
+def _cut(run: Run) -> layout.Cut | None:
+    if run.kl is None:
+        return None
+    return {
+        "kl": run.mean_kl,
+        "agreement": run.agreement,
+        "tokens": run.n_steps,
+        "text": run.text,
     }
 
 

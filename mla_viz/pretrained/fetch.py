@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +22,11 @@ from zipfile import BadZipFile, ZipFile
 from mla_viz.config import told
 from mla_viz.pretrained.pins import PRETRAINED, Pinned, Pretrained, Wheel
 from mla_viz.shipped import checksum
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 HUB = "https://huggingface.co"
 CACHE = "MLA_VIZ_CACHE"  # the environment variable that names another folder
@@ -94,11 +100,10 @@ def fetch(name: str, on_bytes: OnBytes | None = None) -> Path:
     Raises:
         ValueError: it cannot be had, or is not what was expected; the message is one line.
     """
-    model = find_pretrained(name)
-    try:
+    model, told_bytes = find_pretrained(name), on_bytes or (lambda *_: None)
+    with suppress(ValueError):
         return fetched(model)[0]
-    except ValueError:
-        return _Fetch(model, on_bytes or (lambda *_: None)).run()
+    return _Fetch(model, told_bytes).run()
 
 
 class _Fetch:
@@ -112,10 +117,18 @@ class _Fetch:
 
     def run(self) -> Path:
         try:
-            self._part.mkdir(parents=True, exist_ok=True)
-            self._take()
-            shutil.rmtree(self._place, ignore_errors=True)
-            os.replace(self._part, self._place)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self._place.parent, self._waiting):
+                with suppress(ValueError):  # whoever had the lock may have fetched it
+                    return fetched(self._model)[0]
+                self._part.mkdir(exist_ok=True)
+                try:
+                    self._take()
+                except KeyboardInterrupt:
+                    self._leave_nothing()
+                    raise
+                shutil.rmtree(self._place, ignore_errors=True)
+                os.replace(self._part, self._place)
         except OSError as error:
             shutil.rmtree(self._part, ignore_errors=True)
             raise ValueError(
@@ -123,6 +136,11 @@ class _Fetch:
                 f" {error.strerror or error} (choose another: {CACHE})"
             ) from None
         return self._place
+
+    def _waiting(self) -> None:
+        """Another process fetches: how far it is."""
+        total = sum(file.size for file in self._model.files)
+        self._on_bytes(min(_bytes_in(self._part), total), total)
 
     def _take(self) -> None:
         """Everything into the folder of the fetch, and nothing else."""
@@ -267,6 +285,31 @@ class _Fetch:
             why = next((line for line in said if "ERROR" in line), "no answer")
             raise Unreachable(f"pip's {told(why.removeprefix('ERROR: '))}")
         self._on_bytes(size, size)
+
+
+@contextmanager
+def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process at a time; the others wait. The folder itself is locked: no file is left over.
+
+    A process that dies lets go of it. Where folders have no locks, nobody waits.
+    """
+    if fcntl is None:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        while True:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(POLL_S)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(opened)
 
 
 def _copy(

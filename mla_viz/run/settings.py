@@ -13,6 +13,7 @@ from mla_viz.model.decoder import AnyWeights
 from mla_viz.model.device import parse_dtype, pick_device
 from mla_viz.model.sources import (
     SYNTHETIC_CONTEXT,
+    TEMPERATURE,
     TRAINED,
     Shape,
     Source,
@@ -56,7 +57,7 @@ class Settings:
     left: str | None = None
     right: str | None = None
     max_new_tokens: int = 48
-    temperature: float = 0.7
+    temperature: float | None = None
     top_k: int = 40
     seed: int = 0
     dtype: str = "float32"
@@ -68,7 +69,7 @@ class Settings:
         if not self.prompt.strip():
             raise ValueError("prompt: expected some text, got nothing")
         source = self.weights_source
-        for field, value in source.start.items():
+        for field, value in {"temperature": TEMPERATURE, **source.start}.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, value)
         check_mechanism("left", self.left)
@@ -84,14 +85,15 @@ class Settings:
     def _keep_plain(self) -> None:
         """Every field as a plain str, int or float, so that equal settings are one key."""
         plain = {
-            "temperature": check_float("temperature", self.temperature, 0, 100),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
+        if self.temperature is not None:
+            plain["temperature"] = check_float("temperature", self.temperature, 0, 100)
         for field in fields(self):
             kind, *others = get_args(field.type) or (field.type,)
             value = getattr(self, field.name)
-            if field.name not in plain and (value is not None or not others):
+            if field.name not in (*plain, "temperature") and (value is not None or not others):
                 check = check_text if kind is str else check_whole
                 plain[field.name] = check(field.name, value)
         vars(self).update(plain)

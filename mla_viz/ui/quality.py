@@ -20,7 +20,7 @@ from mla_viz.findings.claims.rules import mla_gains
 from mla_viz.findings.family import LOSS, TOLD_APART, Family, Member, difference
 from mla_viz.findings.prompts import CHANCE, NAMES, PROMPTS
 from mla_viz.findings.scores import load_grid
-from mla_viz.model.sources import TRAINED, Shape, find_source
+from mla_viz.model.sources import TEMPERATURE, TRAINED, Shape, find_source
 from mla_viz.published.catalog import ABLATIONS, Ablation
 from mla_viz.run.decode import bill_of
 from mla_viz.run.settings import EXAMPLE_PROMPT, Settings
@@ -195,7 +195,7 @@ def likeness_words(family: Family) -> list[str]:
 def continuations(family: Family) -> None:
     """One prompt, continued by every member from one seed."""
     st.caption(
-        f"One seed for all, temperature {Settings.temperature}, top-k {Settings.top_k},"
+        f"One seed for all, temperature {TEMPERATURE}, top-k {Settings.top_k},"
         f" {Settings.max_new_tokens} tokens."
     )
     left, right = st.columns([3, 1])

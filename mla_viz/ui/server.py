@@ -11,6 +11,7 @@ import torch
 
 from mla_viz.model.device import free_bytes
 from mla_viz.serving.benches import Benches
+from mla_viz.serving.fetches import Fetches
 from mla_viz.serving.pool import Pool
 from mla_viz.serving.store import Store
 
@@ -42,6 +43,17 @@ def may_bench() -> bool:
     return os.environ.get("MLA_VIZ_BENCH", "on").strip().lower() != "off"
 
 
+@cache
+def fetches() -> Fetches:
+    """The one fetch of this server."""
+    return Fetches()
+
+
+def may_fetch() -> bool:
+    """Whether visitors may fetch pretrained models: not where MLA_VIZ_FETCH is `off`."""
+    return os.environ.get("MLA_VIZ_FETCH", "on").strip().lower() != "off"
+
+
 def cores(root: Path = Path("/")) -> int:
     """Cores that this process may use, by its mask and a container's quota; at least one."""
     masked = hasattr(os, "sched_getaffinity")
@@ -61,4 +73,5 @@ async def lifespan(_: object) -> AsyncIterator[None]:
         yield
     finally:
         benches().close()
+        fetches().close()
         pool.close()

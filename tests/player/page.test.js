@@ -225,6 +225,28 @@ test("two models have no differences, and the page says so", () => {
   assert.equal(show().root.dataset.models, "same");
 });
 
+test("a cut of a pretrained model is one model, and the page says what it loses", () => {
+  const cut = { kl: 0.0512, agreement: 0.9, tokens: 40, text: "own" };
+  const bytes = edited("golden_models.bin", (header) => {
+    Object.assign(header, { cut, same_tokens: false });
+    Object.assign(header.left, { cache_elems: 30 });
+    Object.assign(header.right, { cache_elems: 20 });
+  });
+  const page = show({ bytes });
+  assert.equal(page.find(".badge").getAttribute("data-verdict"), "rounded");
+  assert.equal(page.text(".verdict"), "≈ one model, one cache cut to 20");
+  assert.equal(
+    page.text(".what"),
+    "over these 40 tokens, KL(left || right) is 0.0512 nats a token, and both find the same next token likeliest at 90 %",
+  );
+  assert.equal(page.text(".same"), "the right side would choose another token at some step");
+  const whole = edited("golden_models.bin", (header) => {
+    header.cut = cut;
+    header.left.cache_elems = header.right.cache_elems;
+  });
+  assert.equal(show({ bytes: whole }).text(".verdict"), "✓ one model, nothing cut off");
+});
+
 test("candidates of both sides stand side by side, the likeliest first", () => {
   const page = show({ search: "?step=3" });
   const rows = page.root.querySelectorAll(".candidate").filter((row) => !row.hidden);

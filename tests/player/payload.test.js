@@ -74,9 +74,9 @@ test("an array is read by its indices, the last one running fastest", () => {
 
 test("another version is refused in one line", () => {
   const later = edited("golden.bin", (header) => {
-    header.version = 7;
+    header.version = 8;
   });
-  assert.throws(() => readRun(later), { message: "payload: expected version 6, got 7; load the page anew" });
+  assert.throws(() => readRun(later), { message: "payload: expected version 7, got 8; load the page anew" });
 });
 
 test("bytes that start anywhere in a buffer are read", () => {

@@ -2,7 +2,7 @@
 
 import { find, setAttribute, setText } from "./dom.js";
 import { chooses } from "./payload.js";
-import { differenceText } from "./words.js";
+import { differenceText, figureText, plural } from "./words.js";
 
 /** @import { Differences } from "./layout.d.ts" */
 /** @import { Run } from "./payload.js" */
@@ -52,15 +52,26 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
  * @type {(run: Run) => [kind: string, words: string]}
  */
 function verdictOf(run) {
-  const { same_model: sameModel, same_tokens: sameTokens } = run;
-  const { kept } = run.right;
+  const { same_model: sameModel, same_tokens: sameTokens, cut, left, right } = run;
+  const { kept } = right;
+  if (cut) {
+    const least = Math.min(left.cache_elems, right.cache_elems);
+    const whole = left.cache_elems === right.cache_elems;
+    return whole
+      ? ["same", "✓ one model, nothing cut off"]
+      : ["rounded", `≈ one model, one cache cut to ${least}`];
+  }
   if (!sameModel) return ["different", "≠ different models"];
   if (kept) return ["rounded", `≈ one model, right cache rounded to ${kept.name}`];
   return [sameTokens ? "same" : "warning", `✓ one ${chooses(run) ? "model" : "layer"}, two mechanisms`];
 }
 
 /** @type {(run: Run) => string} */
-function whatWords({ differences, dtype, right, left }) {
+function whatWords({ differences, dtype, right, left, cut }) {
+  if (cut) {
+    const agreed = `${(100 * cut.agreement).toFixed(0)} %`;
+    return `over these ${plural(cut.tokens, "token")}, KL(left || right) is ${figureText(cut.kl)} nats a token, and both find the same next token likeliest at ${agreed}`;
+  }
   if (!differences) return "differences mean nothing here: the two sides have weights of their own";
   const largest = `largest difference at this step, all layers, ${dtype}:`;
   if (!right.kept) return largest;
@@ -70,9 +81,9 @@ function whatWords({ differences, dtype, right, left }) {
 
 /** @type {(run: Run) => string} */
 function sameTokensWords(run) {
-  if (!run.same_model) return "both are fed the tokens above";
+  if (!run.same_model && !run.cut) return "both are fed the tokens above";
   if (!chooses(run)) return "both are fed the same hidden states";
-  if (run.right.kept) {
+  if (run.cut || run.right.kept) {
     return run.same_tokens
       ? "both would choose the same tokens all the same"
       : "the right side would choose another token at some step";

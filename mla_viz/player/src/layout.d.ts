@@ -160,7 +160,7 @@ export interface Side {
 
 /** Vectors of a run that did not travel with it: those of one more layer. */
 export interface Rest {
-  version: 6;
+  version: 7;
   run: string;
   left: Vectors;
   right: Vectors;
@@ -177,9 +177,17 @@ export interface Loss {
   tokens: number;
 }
 
+/** A pretrained model beside a cut of it: the right side against the left, over `tokens`. `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find one likeliest; `text` is the left side's. */
+export interface Cut {
+  kl: number;
+  agreement: number;
+  tokens: number;
+  text: string;
+}
+
 /** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */
 export interface Run {
-  version: 6;
+  version: 7;
   run: string;
   prompt: string;
   dtype: string;
@@ -196,6 +204,7 @@ export interface Run {
   differences: Differences | null;
   gaps: Gaps | null;
   loss: Loss | null;
+  cut: Cut | null;
   left: Side;
   right: Side;
 }

@@ -16,7 +16,7 @@ import { AttentionRows } from "./rows.js";
 export const SIDES = ["left", "right"];
 
 /** @type {Layout.Run["version"]} */
-const VERSION = 6;
+const VERSION = 7;
 const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint8Array };
 
 /** @typedef {{ offset: number, dtype: keyof typeof DTYPES, shape: number[] }} Entry */

@@ -236,7 +236,9 @@ function sameNumber(sight) {
   const [leftName, rightName] = shortNames(run);
   const [left, right] = SIDES.map((name) => laneAt(run, name, { step, layer, head })?.scores ?? []);
   const largest = Math.max(...Array.from(left, Math.abs));
-  const gap = run.gaps?.scores.part(run.left.attention.before(step), layer).subarray(head)[0];
+  const gap = run.cut
+    ? Math.max(...Array.from(left, (score, key) => Math.abs(score - right[key])))
+    : run.gaps?.scores.part(run.left.attention.before(step), layer).subarray(head)[0];
   const same = gap === undefined ? left[best] === right[best] : !isApart(gap, largest, run.dtype);
   const figures = `${capitalised(leftName)} ${figureText(left[best])}, ${rightName} ${figureText(right[best])}`;
   return {
@@ -251,7 +253,11 @@ function sameNumber(sight) {
 }
 
 /** @type {(run: Run, same: boolean) => string} */
-function whyApart({ right: { kept }, dtype }, same) {
+function whyApart({ left, right, cut, dtype }, same) {
+  const { kept } = right;
+  if (cut && left.cache_elems !== right.cache_elems) {
+    return `: one model, but ${grouped(Math.min(left.cache_elems, right.cache_elems))} numbers of ${grouped(Math.max(left.cache_elems, right.cache_elems))} are kept, and keys are made of what is left`;
+  }
   if (kept) return `, because the right cache is rounded to ${kept.name}: unrounded, both sides would agree`;
   return same
     ? `: the same products in another order, rounded in ${dtype}`

@@ -15,6 +15,7 @@ from mla_viz.model.device import DTYPES, available_devices
 from mla_viz.model.sources import (
     IN_GEOMETRY,
     SYNTHETIC,
+    TEMPERATURE,
     Source,
     find_source,
     follows,
@@ -25,6 +26,7 @@ from mla_viz.model.sources import (
 from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.layer import AnySettings, LayerSettings
 from mla_viz.run.settings import Settings
+from mla_viz.ui.decode.fetch import CHOSEN, fetch_offer
 from mla_viz.ui.decode.folders import (
     FIELDS,
     LAYER,
@@ -40,6 +42,7 @@ from mla_viz.words import count_text
 
 MORE = ("left", "right", "cache_dtype", "temperature", "top_k", "seed", "dtype", "device")
 AS_IT_IS = "as it is"
+CHAT = "It stands in the model's chat template: a question gets an answer."
 DIALS = {
     "heads": "Heads",
     "latent": "Latent dim",
@@ -111,7 +114,7 @@ class Sidebar:
                     self._sides()
                     self._geometry()
                     self._sampling()
-                start = self._source.start
+                start = {"temperature": TEMPERATURE, **self._source.start}
                 starts = {name: start.get(name, getattr(Settings, name)) for name in MORE}
                 st.session_state.more_chosen = any(
                     self.values[name] != start for name, start in starts.items()
@@ -174,22 +177,31 @@ class Sidebar:
     def _main(self) -> None:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
-        sources = [name for name in source_names() if name not in PRETRAINED]
+        if CHOSEN in st.session_state:
+            st.session_state.source = st.session_state.pop(CHOSEN)
         label = lambda name: name if name in folders() else source_label(name)  # noqa: E731
-        self._choice("source", "Weights", [*sources, *folders()], Settings.source, label)
+        self._choice("source", "Weights", [*source_names(), *folders()], Settings.source, label)
+        fetch_offer()
         self._source = self._found()
         if self._alone:
             return
+        if self.values["source"] in PRETRAINED:
+            self._slots["prompt"].caption(CHAT)
         if self._source.dials:
             for field in ALWAYS_SHOWN:
                 if field in self._source.dials:
                     self._dial(field)
+            if self._source.alone:
+                self._slots["latent"].caption(self._whole_words())
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
 
     def _found(self) -> Source:
-        """The source that is chosen; of a folder, the name gives way to its place."""
+        """The source; where its files cannot be read, one whose dials stand in meanwhile.
+
+        A folder's name gives way to its place.
+        """
         if folder := folders().get(self.values["source"]):
             self._folder = self.values["source"]
             self._choice("checkpoint_part", "Of the checkpoint", parts(), LAYER)
@@ -201,9 +213,9 @@ class Sidebar:
         try:
             return find_source(self.values["source"])
         except ValueError as error:
-            if not folder:
+            if self.values["source"] == Settings.source:
                 raise
-            self._refused = error
+            self._refused = error if folder else None  # else the settings say it
             return find_source(Settings.source)
 
     def _layer_alone(self) -> None:
@@ -224,6 +236,10 @@ class Sidebar:
         self._slider("seed", "Seed", 0, 999)
         self._machine()
 
+    def _whole_words(self) -> str:
+        """Where the slider of a pretrained model's rank cuts nothing."""
+        return f"At {self._source.dials['latent'].high} nothing is cut off."
+
     def _fixed_size(self) -> None:
         """Weights of one size; the values of the sliders wait for weights that follow them."""
         for field in ALWAYS_SHOWN:
@@ -236,8 +252,12 @@ class Sidebar:
 
     def _sides(self) -> None:
         for field, label in (("left", "Left"), ("right", "Right")):
-            self._choice(field, label, *self._offered(field), _mechanism_label)
+            self._choice(field, label, *self._offered(field), self._label)
         self._kept()
+
+    def _label(self, mechanism: str) -> str:
+        row = MECHANISMS[mechanism]
+        return (row.same_weights() if self._source.alone else row).label
 
     def _kept(self) -> None:
         """The format of the right side's cache; the left one stays as it is, to hold it against."""
@@ -282,7 +302,8 @@ class Sidebar:
             self.values[field] = None
 
     def _sampling(self) -> None:
-        self._slider("temperature", "Temperature (0: always the likeliest)", 0.0, 2.0, step=0.1)
+        warm = self._source.start.get("temperature", TEMPERATURE)
+        self._slider("temperature", "Temperature (0: always the likeliest)", 0.0, 2.0, warm, 0.1)
         drawn = self.values["temperature"] > 0
         idle = None if drawn else "Decides nothing at temperature 0."
         self._slider("top_k", "Top-k (0: all)", 0, 200, idle=idle)
@@ -308,11 +329,14 @@ class Sidebar:
     ) -> None:
         """A slider within the limits of the moment; a value outside them moves to the nearest.
 
+        A pretrained model's begins anew: its nearest rank may be one at which the text breaks.
         `idle` says why it decides nothing: it is then disabled.
         """
         start = getattr(Settings, field) if start is None else start
         if field in st.session_state:
-            st.session_state[field] = min(max(st.session_state[field], low), high)
+            nearest = min(max(st.session_state[field], low), high)
+            outside = nearest != st.session_state[field]
+            st.session_state[field] = start if outside and self._source.alone else nearest
         off = idle is not None
         value = st.slider(label, low, high, start, step, key=field, bind=_URL, disabled=off)
         self._put(field, label, value, idle)
