@@ -6,6 +6,7 @@ Knows weights and caches; knows no text, no sampling and no trace.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from mla_viz.attention.implementation import implementation
-from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
+from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles, turns
 from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import AttentionWeights, cast
 from mla_viz.config import MLAGeometry, ModelGeometry
@@ -144,9 +145,10 @@ class Decoder:
         """
         w, eps = self.weights, self.weights.geometry.norm_eps
         x = w.embedding[tokens]
-        rope = self._rope(tokens.shape[-1])
+        ropes = self._ropes(tokens.shape[-1])
         inputs, layers, times = [], [], []
-        for block, attention, cache in zip(w.blocks, self._attention, self.caches, strict=True):
+        parts = zip(w.blocks, self._attention, self.caches, ropes, strict=True)
+        for block, attention, cache, rope in parts:
             h = rms_norm(x, block.attn_norm, eps)
             began = self._now()
             attended = self._mechanism.attend(
@@ -162,13 +164,17 @@ class Decoder:
         logits = rms_norm(last, w.final_norm, eps) @ w.embedding.T
         return Forward(logits, inputs, layers, times)
 
-    def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
+    def _ropes(self, new: int) -> list[Complex[Tensor, "seq half"]]:
+        """Each layer's turns at the new positions; the same where frequencies are the same."""
         begin = 0 if self.whole_prefix else self._seq_len
         self._seq_len = begin + new
         first = 0 if self._mechanism.every_position else begin
         g, like = self.weights.geometry.attention, self.weights.embedding
         pos = torch.arange(first, self._seq_len, device=like.device)
-        return rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
+        shared = rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
+        own = [getattr(block.attention, "frequencies", None) for block in self.weights.blocks]
+        as_tensor = partial(torch.tensor, dtype=torch.float64, device=like.device)
+        return [shared if f is None else turns(pos, as_tensor(f), like.dtype) for f in own]
 
     def _now(self) -> int:
         """Nanoseconds, once all work given to the device is done."""
