@@ -19,6 +19,7 @@ from mla_viz.findings.family import load_family
 from mla_viz.findings.measured import shipped_benches
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
+from mla_viz.model.decoupled import components
 from mla_viz.model.latent import bases
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -87,7 +88,7 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    sources = (find_source, weights.read_geometry, weights._tensors, bases)
+    sources = (find_source, weights.read_geometry, weights._tensors, bases, components)
     results = (load_cuts, load_family, load_quantised, shipped_benches)
     for kept in (*sources, *results, judge._prose, published_models, accelerators):
         kept.cache_clear()

@@ -17,8 +17,10 @@ class Cut:
     """One kind of text, one rank: what the cut model says against the original of the same weights.
 
     `rank` numbers are cached a token and layer, on average over the layers where `pooled`, whose
-    `ranks` are each layer's own. `kl` is KL(original || cut) in nats a token, its error that of
-    windows; `agreement` the share of tokens at which both find the same token likeliest.
+    `ranks` are each layer's own. `rope` of them are a rotated key, the others MLA's latent; where
+    it is None, all are the latent of a GQA layer, cached before RoPE. `kl` is KL(original || cut)
+    in nats a token, its error that of windows; `agreement` the share of tokens at which both find
+    the same token likeliest.
     """
 
     text: str
@@ -31,6 +33,7 @@ class Cut:
     perplexity: float
     own_perplexity: float
     agreement: float
+    rope: int | None = None
 
 
 @cache

@@ -18,10 +18,10 @@ from mla_viz.model.sources import (
     find_source,
     follows,
     offered_mechanisms,
+    pretrained_of,
     source_label,
     source_names,
 )
-from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.settings import Settings
 from mla_viz.ui.numbers import short_label
 from mla_viz.words import count_text
@@ -136,7 +136,7 @@ class Sidebar:
     def _main(self) -> None:
         prompt = st.text_area("Prompt", Settings.prompt, key="prompt", bind=_URL)
         self._put("prompt", "Prompt", prompt)
-        sources = [name for name in source_names() if name not in PRETRAINED]
+        sources = [name for name in source_names() if pretrained_of(name) is None]
         self._choice("source", "Weights", sources, Settings.source, source_label)
         self._source = find_source(self.values["source"])
         if self._source.dials:
