@@ -20,6 +20,7 @@ from mla_viz.findings.family import load_family
 from mla_viz.findings.measured import shipped_benches
 from mla_viz.findings.quantised import load_quantised
 from mla_viz.model import weights
+from mla_viz.model.decoupled import components
 from mla_viz.model.latent import bases
 from mla_viz.model.sources import TRAINED, Shape, find_source
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -88,7 +89,7 @@ def trained_weights(heads, latent):
 
 
 def forget():
-    sources = (find_source, weights.read_geometry, weights._tensors, bases)
+    sources = (find_source, weights.read_geometry, weights._tensors, bases, components)
     results = (load_cuts, load_family, load_quantised, shipped_benches)
     museums = (museum.full_model, museum._with_factor, museum.written, museum._hidden)
     for kept in (*sources, *results, *museums, judge._prose, published_models, accelerators):

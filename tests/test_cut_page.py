@@ -192,9 +192,10 @@ def told(kl=0.05, agreement=0.9):
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("rank", [64, 100, 128, 384])
-def test_held_out_figures_are_those_around_the_rank(rank):
-    words = room.held_out_words(rank)
-    rows = {r.rank: r for r in findings.load_cuts() if (r.text, r.pooled) == ("chat", False)}
+@pytest.mark.parametrize("way", ["each", "decoupled"])
+def test_held_out_figures_are_those_around_the_rank(rank, way):
+    words = room.held_out_words(rank, way)
+    rows = {r.rank: r for r in findings.load_cuts() if (r.text, r.way) == ("chat", way)}
     around = {64: (64,), 100: (64, 128), 128: (128,), 384: (384,)}[rank]
     for each in rows:
         assert (f"at {each}" in words) == (each in around)

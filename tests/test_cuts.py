@@ -16,7 +16,11 @@ from tests.screens import ROOT, said, section, tables
 
 FOUND = load_cuts()
 PLAIN = {
-    text: [row for row in rows if not row.pooled]
+    text: [row for row in rows if not row.pooled and row.rope is None]
+    for text, rows in groupby(FOUND, lambda row: row.text)
+}
+DECOUPLED = {
+    text: [row for row in rows if row.rope is not None]
     for text, rows in groupby(FOUND, lambda row: row.text)
 }
 SMOLLM2 = GQAGeometry(576, 9, 3, 64, 100_000.0)
@@ -59,12 +63,49 @@ def test_prose_loses_no_more_than_an_earlier_fit(rank):
     assert row.agreement > agreement
 
 
+@pytest.mark.parametrize("text", DECOUPLED)
+def test_decoupled_it_is_exact_where_all_is_turned_and_loses_more_with_every_cut(text):
+    whole, *cuts = DECOUPLED[text]
+    keys = cache_elems("gqa", SMOLLM2) // 2
+    assert (whole.rank, whole.rope) == (2 * keys, keys)
+    assert (whole.kl, whole.agreement) == (0, 1)
+    for wider, narrower in pairwise([whole, *cuts]):
+        assert wider.rank >= narrower.rank
+        assert wider.kl < narrower.kl
+        assert wider.agreement > narrower.agreement
+    for row in cuts:
+        for same in PLAIN[text]:
+            if same.rank == row.rank:
+                assert row.kl > same.kl  # what can be absorbed costs more
+
+
+# An earlier fit, by numbers cached a token; its 384 are what the turns alone cost.
+KNOWN_DECOUPLED = {
+    384: (0.096, 1.10, 0.86),
+    320: (0.040, 1.03, 0.90),
+    256: (0.202, 1.15, 0.79),
+    192: (0.601, 1.73, 0.62),
+    128: (1.53, 4.4, 0.41),
+}
+
+
+@pytest.mark.parametrize("rank", KNOWN_DECOUPLED)
+def test_decoupled_prose_loses_less_than_an_earlier_fit(rank):
+    row = next(row for row in DECOUPLED["prose"] if row.rank == rank and row.kl)
+    kl, perplexity, agreement = KNOWN_DECOUPLED[rank]
+    assert row.kl + 2 * row.kl_error < kl
+    assert row.perplexity / row.own_perplexity < perplexity
+    assert row.agreement > agreement
+
+
 def test_the_table_of_the_docs_is_that_of_the_results():
     told = (ROOT / "docs" / "smollm2.md").read_text(encoding="utf-8").splitlines()
     for row in FOUND:
-        layers = "pooled" if row.pooled else "each"
+        kept = f"{row.rank} | {'pooled' if row.pooled else 'each'}"
+        if row.rope is not None:
+            kept = f"{row.rank - row.rope} | {row.rope} | {row.rank}"
         losses = f"{row.kl:.4f} ± {row.kl_error:.4f} | {row.perplexity:.2f} | {row.agreement:.1%}"
-        assert f"| {row.text} | {row.rank} | {layers} | {losses} |" in told
+        assert f"| {row.text} | {kept} | {losses} |" in told
 
 
 # On the Quality page.
@@ -87,9 +128,9 @@ def test_the_figure_has_every_cut_against_its_bytes(text, rank):
         for x, y in zip(trace.x, trace.y, strict=True)
     }
     for row in rows:
-        at = NAMES[row.pooled], LAYERS * row.rank * 2
+        at = NAMES[row.way], LAYERS * row.rank * 2
         assert {(*at, row.perplexity), (*at, row.agreement)} <= drawn
-        assert ((*at, row.kl) in drawn) == (row.rank < 384)  # 0 is not on a logarithmic axis
+        assert ((*at, row.kl) in drawn) == (row.kl > 0)  # 0 is not on a logarithmic axis
     upright = [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1]
     assert set(upright) == ({LAYERS * 200 * 2} if rank else set())
     assert figure.data[0].error_y.array[-1] == rows[-4].kl_error

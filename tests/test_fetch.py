@@ -13,17 +13,23 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save_file
 
 from mla_viz.cli import main
+from mla_viz.config import GQAGeometry
+from mla_viz.mechanisms.table import MLA_MECHANISMS
+from mla_viz.model.decoupled import components
 from mla_viz.model.latent import bases
 from mla_viz.model.sources import Shape, find_source, source_names
 from mla_viz.pretrained import fetch as module
 from mla_viz.pretrained import pins
 from mla_viz.pretrained.fetch import cache_folder, fetch, fetched
 from mla_viz.pretrained.pins import Pinned, Pretrained, Wheel
+from mla_viz.run.compare import compare
 from mla_viz.run.decode import decode
 from tests import llamas
+from tests.test_decoupled import random_components
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -343,7 +349,7 @@ def test_the_source_is_offered_once_it_was_fetched():
     said = refusal(lambda: find_source("smollm2"))
     assert "python -m mla_viz fetch smollm2" in said
     fetch("smollm2")
-    assert source_names()[-2:] == ("smollm2", "synthetic")
+    assert source_names()[-3:] == ("smollm2", "smollm2-decoupled", "synthetic")
     assert find_source("smollm2").mechanisms == ("gqa", "gqa_latent")
 
 
@@ -441,6 +447,100 @@ def test_bases_of_another_shape_are_refused(data_folder):
     assert said.startswith(
         "smollm2-bases.safetensors: expected 2 bases of 64, got shape (3, 64, 64)"
     )
+
+
+# Decoupled.
+
+
+def write_components(folder, layers, heads, kv_heads, head_dim):
+    parts = [random_components(GQAGeometry(8, heads, kv_heads, head_dim), i) for i in range(layers)]
+    file = folder / "smollm2-decoupled.safetensors"
+    file.unlink(missing_ok=True)  # a link to the shipped one
+    save_file(
+        {
+            "encoder": torch.stack([torch.view_as_real(x.encoder) for x in parts]).half(),
+            "turns": torch.stack([torch.view_as_real(x.turns) for x in parts]).half(),
+            "order": torch.stack([x.order for x in parts]).to(torch.uint8),
+            "roots": torch.stack(
+                [F.pad(x.loss, (0, 1)) + F.pad(x.spread.mT, (1, 0)) for x in parts]
+            ),
+        },
+        file,
+    )
+    components.cache_clear()
+
+
+DECOUPLED = {"source": "smollm2-decoupled", "max_new_tokens": 4, "dtype": "float64"}
+
+
+@pytest.fixture
+def split(model, data_folder):
+    """The tiny model, fetched, with components of its own."""
+    write_components(data_folder, 2, 4, 2, 16)
+    fetch("smollm2")
+    return model
+
+
+@pytest.mark.usefixtures("split")
+def test_its_attention_is_mla_once_rope_is_decoupled():
+    run = decode("Hello the", **DECOUPLED)
+    assert (run.left.mechanism, run.right.mechanism) == ("mla_expanded", "mla_absorbed")
+    assert [side.cache_elems for side in run.sides()] == [4 * (16 + 16 + 16), 32 + 16]
+    assert run.right.cache_bytes[-1] == run.n_steps * 2 * 48 * 8
+    assert run.same_tokens
+    assert run.max_abs_diff < 1e-9
+    inside = run.inside(3, 1, 2)
+    assert inside.left.keys @ inside.left.q * 0.25 == pytest.approx(inside.left.scores, abs=1e-5)
+    assert inside.right.keys @ inside.right.q_latent * 0.25 == pytest.approx(
+        inside.left.scores, abs=1e-4
+    )
+    assert {costs.mechanism for costs in compare("Hello", **DECOUPLED)} == {*MLA_MECHANISMS, "gqa"}
+
+
+@pytest.mark.usefixtures("split")
+def test_all_turned_it_is_the_model_itself():
+    run = decode("Hello the", **DECOUPLED, latent=32, qk_rope_head_dim=32, left="gqa")
+    assert run.same_tokens
+    assert [side.cache_elems for side in run.sides()] == [64, 64]
+    assert run.left.probs.data == pytest.approx(run.right.probs.data, abs=1e-5)
+    assert run.differences is None  # of what is compared, one side has no latents
+
+
+@pytest.mark.usefixtures("split")
+@pytest.mark.parametrize(("rope", "latent"), [(0, 64), (0, 1), (32, 1), (6, 58)])
+def test_any_share_of_it_may_be_turned(rope, latent):
+    run = decode("Hello the", **DECOUPLED, latent=latent, qk_rope_head_dim=rope)
+    assert run.right.cache_elems == rope + latent
+    assert run.max_abs_diff < 1e-9
+
+
+REFUSED = {
+    "latent: expected a whole number from 1 to 48, got 49": {"latent": 49},
+    "latent: expected a whole number from 1 to 64, got 65": {"latent": 65, "qk_rope_head_dim": 0},
+    "latent: expected a whole number from 1 to 64, got 0": {"latent": 0},
+    "qk_rope_head_dim: expected a whole number from 0 to 32, got 34": {"qk_rope_head_dim": 34},
+    "qk_rope_head_dim: expected an even number": {"qk_rope_head_dim": 7},
+    "n_heads: expected 4 for the trained model, got 2": {"heads": 2},
+    "right: expected mla_expanded": {"right": "gqa_latent"},
+}
+
+
+@pytest.mark.usefixtures("split")
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_no_decoupled_model_has_is_refused(message):
+    assert refusal(lambda: decode("Hello", **DECOUPLED, **REFUSED[message])).startswith(message)
+
+
+def test_components_of_another_shape_are_refused(data_folder):
+    write_components(data_folder, 2, 4, 2, 8)
+    fetch("smollm2")
+    said = refusal(lambda: decode("Hello", **DECOUPLED))
+    assert said.startswith("smollm2-decoupled.safetensors: expected turns of shape (2, 4, 8, 2, 2)")
+
+
+def test_the_decoupled_model_is_named_with_the_way_to_fetch_it():
+    said = refusal(lambda: find_source("smollm2-decoupled"))
+    assert "python -m mla_viz fetch smollm2" in said
 
 
 @pytest.mark.parametrize("arguments", [["gpt"], []])

@@ -6,12 +6,14 @@ import pytest
 
 from mla_viz import shipped
 from mla_viz.cli import main
+from mla_viz.config import GQAGeometry
 from mla_viz.findings.claims import judge
 from mla_viz.findings.cuts import CUTS_FILE, load_cuts
 from mla_viz.findings.family import FAMILY_FILE, load_family
 from mla_viz.findings.measured import SPEED_FILE, shipped_benches
 from mla_viz.findings.quantised import QUANTISED_FILE, load_quantised
 from mla_viz.findings.scores import GRID_FILE, load_grid
+from mla_viz.model.decoupled import COMPONENTS, components
 from mla_viz.model.latent import BASES, bases
 from mla_viz.model.sources import MEMBERS, find_source, source_names
 from mla_viz.model.tokenizer import stories_tokenizer
@@ -21,6 +23,8 @@ from mla_viz.shipped import CHECKSUMS, DATA, checksums, intact
 from mla_viz.ui.absorption.parts import prose
 from tests.conftest import forget
 from train.checksums import write_checksums
+
+SMOLLM2 = GQAGeometry(576, 9, 3, 64, 100_000.0)
 
 # Who loads each file, past what is kept of an earlier load.
 LOADERS = {
@@ -35,6 +39,7 @@ LOADERS = {
     "tokenizer.json": stories_tokenizer.__wrapped__,
     CUTS_FILE: load_cuts.__wrapped__,
     BASES.format("smollm2"): lambda: bases.__wrapped__("smollm2", 30, 384),
+    COMPONENTS.format("smollm2"): lambda: components.__wrapped__("smollm2", 30, SMOLLM2),
     "stories.safetensors": lambda: find_source.__wrapped__("trained"),
     **{
         f"family/{name}.safetensors": lambda name=name: find_source.__wrapped__(name)

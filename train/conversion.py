@@ -11,6 +11,7 @@ first r columns keep what matters most in r numbers. Continues where it stopped.
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pydoc_data import topics  # the reference of the Python language: technical prose
 
@@ -85,25 +86,38 @@ QUESTIONS = (
 )
 
 Change = Callable[[int, Float[Tensor, "seq both"]], Float[Tensor, "seq both"]]
+Attend = Callable[[int, Float[Tensor, "seq d_model"]], Float[Tensor, "seq d_model"]]
+
+
+def logits_by(
+    weights: ModelWeights, ids: Int[Tensor, " seq"], attend: Attend
+) -> Float[Tensor, "seq vocab"]:
+    """Logits of a text where `attend` is each layer's attention."""
+    eps = weights.geometry.norm_eps
+    x = weights.embedding[ids]
+    for layer, block in enumerate(weights.blocks):
+        x = x + attend(layer, rms_norm(x, block.attn_norm, eps))
+        h = rms_norm(x, block.mlp_norm, eps)
+        x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
+    return rms_norm(x, weights.final_norm, eps) @ weights.embedding.T
 
 
 def logits_with(
     weights: ModelWeights, ids: Int[Tensor, " seq"], change: Change
 ) -> Float[Tensor, "seq vocab"]:
     """Logits of a text whose keys and values `change` puts something in the place of."""
-    g, eps = weights.geometry.attention, weights.geometry.norm_eps
+    g = weights.geometry.attention
     rope = rope_angles(torch.arange(len(ids)), g.rope_width, g.rope_theta, weights.embedding.dtype)
-    x = weights.embedding[ids]
-    for layer, block in enumerate(weights.blocks):
-        h = rms_norm(x, block.attn_norm, eps)
-        z = change(layer, h @ joined(block.attention)).unflatten(-1, (2, g.n_kv_heads, -1))
+
+    def attend(layer: int, h: Tensor) -> Tensor:
+        w = weights.blocks[layer].attention
+        z = change(layer, h @ joined(w)).unflatten(-1, (2, g.n_kv_heads, -1))
         k, v = z.permute(1, 2, 0, 3)
-        q = rotate(per_head(h.unsqueeze(-3), block.attention.W_Q), rope)
+        q = rotate(per_head(h.unsqueeze(-3), w.W_Q), rope)
         o = attend_grouped(q, rotate(k, rope), v, g.softmax_scale, Watch())
-        x = x + merge_heads(o, block.attention.W_O)
-        h = rms_norm(x, block.mlp_norm, eps)
-        x = x + (F.silu(h @ block.W_gate) * (h @ block.W_up)) @ block.W_down
-    return rms_norm(x, weights.final_norm, eps) @ weights.embedding.T
+        return merge_heads(o, w.W_O)
+
+    return logits_by(weights, ids, attend)
 
 
 # The texts.
@@ -155,7 +169,14 @@ class Sums:
 
     def __add__(self, other: "Sums") -> "Sums":
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Sums(*(mine + theirs for mine, theirs in pairs))
+        return type(self)(*(mine + theirs for mine, theirs in pairs))
+
+
+def to_drawn(log_probs: Float[Tensor, "seq vocab"], seed: int) -> None:
+    """Gradients of what labels cost that are drawn from these probabilities."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(log_probs.detach().exp(), 1, generator=generator)
+    log_probs.gather(-1, drawn).sum().backward()
 
 
 def captured(weights: ModelWeights, ids: Int[Tensor, " seq"], seed: int) -> Sums:
@@ -168,29 +189,27 @@ def captured(weights: ModelWeights, ids: Int[Tensor, " seq"], seed: int) -> Sums
         return z + leaf
 
     log_probs = logits_with(weights, ids, watch).log_softmax(-1)
-    drawn = torch.multinomial(
-        log_probs.detach().exp(), 1, generator=torch.Generator().manual_seed(seed)
-    )
-    log_probs.gather(-1, drawn).sum().backward()
+    to_drawn(log_probs, seed)
     zs = np.stack([z.double().numpy() for z in seen])
     gs = np.stack([leaf.grad.double().numpy() for leaf in leaves])
     return Sums(len(ids), zs.sum(1), zs.swapaxes(1, 2) @ zs, gs.swapaxes(1, 2) @ gs)
 
 
-def capture(kind: str, weights: ModelWeights, args: argparse.Namespace) -> Sums:
-    """All windows of one kind, kept after each."""
-    file = CHECKPOINTS / f"conversion-{kind}.npz"
-    g = weights.geometry
-    sums, done = Sums.none(g.n_layers, 2 * g.attention.n_kv_heads * g.attention.head_dim), 0
+def gathered(
+    name: str, kind: str, none: Sums, one: Callable[[Tensor, int], Sums], args: argparse.Namespace
+) -> Sums:
+    """The sum of `one` over all windows of a kind, kept after each in a file of that name."""
+    file = CHECKPOINTS / f"{name}-{kind}.npz"
+    sums, done = none, 0
     if file.exists():
         kept = dict(np.load(file))
         done = int(kept.pop("windows"))
-        sums = Sums(int(kept.pop("tokens")), **kept)
+        sums = type(none)(int(kept.pop("tokens")), **kept)
     if done == WINDOWS[kind][0]:
         return sums
     for i, ids in enumerate(windows(kind, False, args)):
         if i >= done:
-            sums += captured(weights, ids, i)
+            sums += one(ids, i)
             np.savez(file.with_suffix(".part.npz"), windows=i + 1, **vars(sums))
             file.with_suffix(".part.npz").replace(file)
             print(f"{kind}: {i + 1} of {WINDOWS[kind][0]}", flush=True)
@@ -218,7 +237,10 @@ def basis(sums: Sums, layer: int) -> tuple[Basis, Float[np.ndarray, " both"]]:
 
 def fitted(args: argparse.Namespace, weights: ModelWeights) -> Sums:
     """All kinds of text together."""
-    kinds = [capture(kind, weights, args) for kind in WINDOWS]
+    g = weights.geometry
+    none = Sums.none(g.n_layers, 2 * g.attention.n_kv_heads * g.attention.head_dim)
+    one = partial(captured, weights)
+    kinds = [gathered("conversion", kind, none, one, args) for kind in WINDOWS]
     return sum(kinds[1:], kinds[0])
 
 

@@ -2,26 +2,31 @@
 
     python -m train.cuts --stories stories_train.txt.gz --held-out stories_val.txt.gz
 
-Writes mla_viz/data/smollm2-cuts.json, after train.conversion; continues where it stopped.
+Writes into mla_viz/data/smollm2-cuts.json what it lacks, after train.conversion and
+train.decoupled; continues where it stopped.
 """
 
+import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mla_viz.findings.cuts import CUTS_FILE, Cut
-from mla_viz.model.decoder import ModelWeights
+from mla_viz.findings.cuts import CUTS_FILE, Cut, load_cuts
+from mla_viz.model.decoder import Decoder, ModelWeights
+from mla_viz.model.decoupled import components, decoupled_geometry, to_decoupled
 from mla_viz.model.latent import Basis
 from mla_viz.run.against import against
 from mla_viz.shipped import shipped
 from train.checksums import write_checksums
 from train.conversion import (
     CHECKPOINTS,
+    SOURCE,
     WINDOWS,
     arguments,
     basis,
@@ -32,8 +37,25 @@ from train.conversion import (
 )
 from train.run import write_json
 
-RANKS = (384, 320, 256, 192, 128, 64)
-POOLED = (256, 192, 128)
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is cached, as the fields of a Cut say it."""
+
+    rank: int
+    pooled: bool = False
+    rope: int | None = None
+
+
+RANKS = tuple(Plan(rank) for rank in (384, 320, 256, 192, 128, 64))
+POOLED = tuple(Plan(rank, pooled=True) for rank in (256, 192, 128))
+DECOUPLED = tuple(
+    Plan(rope + latent, rope=rope)
+    for latent, rope in ((192, 192), (320, 64), (240, 80), (192, 64), (144, 48), (96, 32), (48, 16))
+)
+PLANS = (*RANKS, *POOLED, *DECOUPLED)
+
+Says = Callable[[Int[Tensor, " seq"]], Float[Tensor, "seq vocab"]]
 
 
 def pooled(costs: Sequence[Float[np.ndarray, " both"]], rank: int) -> list[int]:
@@ -68,39 +90,72 @@ def compared(
     }
 
 
+def each_rank(
+    plans: Sequence[Plan], costs: Sequence[Float[np.ndarray, " both"]]
+) -> dict[Plan, list[int]]:
+    """Each layer's rank."""
+    return {
+        plan: pooled(costs, plan.rank) if plan.pooled else [plan.rank] * len(costs)
+        for plan in plans
+    }
+
+
+def decoupled(weights: ModelWeights, plan: Plan) -> Says:
+    """What the model says as MLA, absorbed."""
+    g = weights.geometry.attention
+    parts = components(SOURCE, weights.geometry.n_layers, g)
+    model = to_decoupled(weights, parts, decoupled_geometry(g, plan.rank - plan.rope, plan.rope))
+    return lambda ids: Decoder(model, "mla_absorbed").feed(ids).logits
+
+
 @torch.inference_mode()
 def main() -> None:
-    """Score what is not scored yet, write the results."""
+    """Score what the results lack, put it among them; without a file of results, all."""
     args, weights = arguments(), original()
-    with torch.inference_mode(False):
-        sums = fitted(args, weights)
-    bases, costs = zip(*(basis(sums, i) for i in range(weights.geometry.n_layers)), strict=True)
-    plans = {(rank, False): [rank] * len(bases) for rank in RANKS}
-    plans |= {(rank, True): pooled(costs, rank) for rank in POOLED}
-    part = CHECKPOINTS / "cuts.json"
-    done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else {}
+    kept = load_cuts() if shipped(CUTS_FILE).exists() else ()
+    found = {(cut.text, Plan(cut.rank, cut.pooled, cut.rope)): cut for cut in kept}
+    plans = [plan for plan in PLANS if any((kind, plan) not in found for kind in WINDOWS)]
+    says = {plan: decoupled(weights, plan) for plan in plans if plan.rope is not None}
+    ranks = {}
+    if len(says) < len(plans):
+        with torch.inference_mode(False):
+            sums = fitted(args, weights)
+        layers = range(weights.geometry.n_layers)
+        bases, costs = zip(*(basis(sums, layer) for layer in layers), strict=True)
+        ranks = each_rank([plan for plan in plans if plan.rope is None], costs)
+        says |= {
+            plan: partial(cut_logits, weights, list(bases), each) for plan, each in ranks.items()
+        }
+    done = scored(weights, says, args)
     for kind in WINDOWS:
-        for i, ids in enumerate(windows(kind, True, args)):
-            if all(f"{kind} {i} {plan}" in done for plan in plans):
-                continue
-            own = logits_with(weights, ids, lambda _, z: z)
-            for plan, ranks in plans.items():
-                found = compared(own, cut_logits(weights, list(bases), ranks, ids), ids)
-                done[f"{kind} {i} {plan}"] = found | {"tokens": len(ids)}
-            write_json(part, done)
-            print(kind, i, flush=True)
-    rows = [asdict(row(kind, plan, plans, done)) for kind in WINDOWS for plan in plans]
+        found |= {(kind, plan): row(kind, plan, ranks.get(plan), done) for plan in plans}
+    rows = [asdict(found[kind, plan]) for kind in WINDOWS for plan in PLANS]
     text = json.dumps({"model": weights.geometry.name, "rows": rows})
     shipped(CUTS_FILE).write_text(text.replace('{"text"', '\n{"text"') + "\n", encoding="utf-8")
     write_checksums()
 
 
-def row(
-    kind: str,
-    plan: tuple[int, bool],
-    plans: dict[tuple[int, bool], list[int]],
-    done: dict[str, dict[str, float]],
-) -> Cut:
+def scored(
+    weights: ModelWeights, says: dict[Plan, Says], args: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Each plan's sums over each held-out window, kept after each."""
+    part = CHECKPOINTS / "cuts.json"
+    done = json.loads(part.read_text(encoding="utf-8")) if part.exists() else {}
+    for kind in WINDOWS:
+        for i, ids in enumerate(windows(kind, True, args)):
+            missing = [plan for plan in says if f"{kind} {i} {plan}" not in done]
+            if not missing:
+                continue
+            own = logits_with(weights, ids, lambda _, z: z)
+            for plan in missing:
+                one = compared(own, says[plan](ids), ids)
+                done[f"{kind} {i} {plan}"] = one | {"tokens": len(ids)}
+            write_json(part, done)
+            print(kind, i, flush=True)
+    return done
+
+
+def row(kind: str, plan: Plan, ranks: list[int] | None, done: dict[str, dict[str, float]]) -> Cut:
     """The means of one plan over the windows of one kind of text."""
     each = [done[f"{kind} {i} {plan}"] for i in range(WINDOWS[kind][1])]
     total = {name: sum(window[name] for window in each) for name in each[0]}
@@ -108,15 +163,16 @@ def row(
     kls = np.array([window["kl"] / window["tokens"] for window in each])
     return Cut(
         text=kind,
-        rank=plan[0],
-        pooled=plan[1],
-        ranks=plans[plan] if plan[1] else None,
+        rank=plan.rank,
+        pooled=plan.pooled,
+        ranks=tuple(ranks) if plan.pooled else None,
         tokens=tokens,
-        kl=round(total["kl"] / tokens, 5),
+        kl=round(total["kl"] / tokens, 5) + 0.0,  # rounding leaves -0.0
         kl_error=round(float(kls.std(ddof=1) / len(each) ** 0.5), 5),
         perplexity=round(float(np.exp(total["cut_nats"] / labels)), 3),
         own_perplexity=round(float(np.exp(total["own_nats"] / labels)), 3),
         agreement=round(total["agreed"] / tokens, 4),
+        rope=plan.rope,
     )
 
 

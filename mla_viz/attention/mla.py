@@ -40,8 +40,11 @@ def latent(
     w: MLAWeights, x: Float[Tensor, "*batch seq d_model"], rope: Complex[Tensor, "seq half"]
 ) -> tuple[Float[Tensor, "*batch seq kv_lora_rank"], Float[Tensor, "*batch seq qk_rope"]]:
     """c_KV = norm(x W_DKV) and k_R = RoPE(x W_KR): all that a latent cache keeps of a token."""
+    k_rope = rotate(x @ w.W_KR, rope)
+    if w.kv_norm is None:
+        return times(x, w.W_DKV), k_rope
     c_kv = rms_norm(times(x, w.W_DKV), w.kv_norm, w.geometry.norm_eps)
-    return c_kv, rotate(x @ w.W_KR, rope)
+    return c_kv, k_rope
 
 
 def head_queries(

@@ -11,7 +11,11 @@ from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 
 @dataclass(frozen=True)
 class MLAWeights:
-    """Multi-head latent attention; without q_lora_rank q_in is d_model, W_DQ and q_norm None."""
+    """Multi-head latent attention; without q_lora_rank q_in is d_model, W_DQ and q_norm None.
+
+    Without kv_norm the latent is not normalised. `frequencies` are RoPE's in radians a position,
+    one a pair, where rope_theta does not say them.
+    """
 
     geometry: MLAGeometry
     W_DQ: Float[Tensor, "d_model q_lora_rank"] | None
@@ -19,11 +23,12 @@ class MLAWeights:
     W_UQ: Float[Tensor, "n_heads q_in qk_nope"]
     W_QR: Float[Tensor, "n_heads q_in qk_rope"]
     W_DKV: Float[Tensor, "d_model kv_lora_rank"]
-    kv_norm: Float[Tensor, " kv_lora_rank"]
+    kv_norm: Float[Tensor, " kv_lora_rank"] | None
     W_KR: Float[Tensor, "d_model qk_rope"]
     W_UK: Float[Tensor, "n_heads kv_lora_rank qk_nope"]
     W_UV: Float[Tensor, "n_heads kv_lora_rank v"]
     W_O: Float[Tensor, "n_heads v d_model"]
+    frequencies: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

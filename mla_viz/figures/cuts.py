@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mla_viz.findings.cuts import Cut, bytes_per_token
+from mla_viz.findings.cuts import DECOUPLED, EACH, POOLED, Cut, bytes_per_token
 from mla_viz.mechanisms.table import MECHANISMS
 
-NAMES = {False: "each layer the same rank", True: "ranks pooled over layers"}
-MARKS = {False: "circle", True: "diamond-open"}
+NAMES = {
+    EACH: "each layer the same rank",
+    POOLED: "ranks pooled over layers",
+    DECOUPLED: "RoPE decoupled, absorbable",
+}
+MARKS = {EACH: ("circle", "solid"), POOLED: ("diamond-open", "dot"), DECOUPLED: ("square", "solid")}
 PANELS = (
     "KL(original || cut), nats a token",
     "perplexity of the text",
@@ -25,7 +29,8 @@ def cuts_numbers(rows: Sequence[Cut]) -> list[dict[str, object]]:
         {
             "text": row.text,
             "numbers_a_token_and_layer": row.rank,
-            "layers": "pooled" if row.pooled else "each",
+            "way": row.way,
+            "of_these_rotated": row.rope,
             "cache_bytes_per_token": bytes_per_token(row.rank),
             "kl": row.kl,
             "kl_standard_error": row.kl_error,
@@ -43,9 +48,10 @@ def cuts_figure(rows: Sequence[Cut], rank: int | None, dark: bool) -> go.Figure:
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=PANELS
     )
-    ink = MECHANISMS["gqa_latent"].colour.ink(dark)
-    for pooled in NAMES:
-        each = [row for row in rows if row.pooled == pooled]
+    for way in NAMES:
+        each = [row for row in rows if row.way == way]
+        mechanism = "mla_absorbed" if way == DECOUPLED else "gqa_latent"
+        ink = MECHANISMS[mechanism].colour.ink(dark)
         for panel in range(1, 4):
             figure.add_trace(_line(each, panel, ink), row=panel, col=1)
     figure.add_hline(
@@ -75,8 +81,13 @@ def cuts_figure(rows: Sequence[Cut], rank: int | None, dark: bool) -> go.Figure:
     )
 
 
+def numbers_words(row: Cut) -> str:
+    """What a cut caches of a token in a layer: `192`, or `128 + 64 turned`."""
+    return f"{row.rank}" if row.rope is None else f"{row.rank - row.rope} + {row.rope} turned"
+
+
 def _line(rows: Sequence[Cut], panel: int, ink: str) -> go.Scatter:
-    pooled = rows[0].pooled
+    name, (symbol, dash) = NAMES[rows[0].way], MARKS[rows[0].way]
     shown = rows if panel > 1 else [row for row in rows if row.kl > LEAST_KL]
     values = [(row.kl, row.perplexity, row.agreement)[panel - 1] for row in shown]
     told = ("%{y:.4f} nats", "perplexity %{y:.2f}", "%{y:.1%} the same")[panel - 1]
@@ -86,11 +97,11 @@ def _line(rows: Sequence[Cut], panel: int, ink: str) -> go.Scatter:
         y=values,
         error_y={"type": "data", "array": errors, "thickness": 1.5} if panel == 1 else None,
         mode="lines+markers",
-        line={"color": ink, "width": 1.5, "dash": "dot" if pooled else "solid"},
-        marker={"symbol": MARKS[pooled], "size": 9, "line": {"width": 2, "color": ink}},
-        name=NAMES[pooled],
-        legendgroup=NAMES[pooled],
+        line={"color": ink, "width": 1.5, "dash": dash},
+        marker={"symbol": symbol, "size": 9, "line": {"width": 2, "color": ink}},
+        name=name,
+        legendgroup=name,
         showlegend=panel == 1,
-        customdata=[row.rank for row in shown],
-        hovertemplate=f"{NAMES[pooled]}, %{{customdata}} numbers<br>{told}<extra></extra>",
+        customdata=[numbers_words(row) for row in shown],
+        hovertemplate=f"{name}, %{{customdata}} numbers<br>{told}<extra></extra>",
     )

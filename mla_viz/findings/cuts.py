@@ -14,6 +14,7 @@ from mla_viz.shipped import intact, shipped
 
 CUTS_FILE = "smollm2-cuts.json"
 ROUNDING = 1e-3  # nats: less is what half precision makes of the same model
+EACH, POOLED, DECOUPLED = "each", "pooled", "decoupled"
 RUN, REPEATS = 3, 3  # words in a row, and how often they may stand in a text
 LIKE = {
     256: "hardly told apart from the original",
@@ -28,8 +29,10 @@ class Cut:
     """One kind of text, one rank: what the cut model says against the original of the same weights.
 
     `rank` numbers are cached a token and layer, on average over the layers where `pooled`, whose
-    `ranks` are each layer's own. `kl` is KL(original || cut) in nats a token, its error that of
-    windows; `agreement` the share of tokens at which both find the same token likeliest.
+    `ranks` are each layer's own. `rope` of them are a rotated key, the others MLA's latent; where
+    it is None, all are the latent of a GQA layer, cached before RoPE. `kl` is KL(original || cut)
+    in nats a token, its error that of windows; `agreement` the share of tokens at which both find
+    the same token likeliest.
     """
 
     text: str
@@ -42,6 +45,14 @@ class Cut:
     perplexity: float
     own_perplexity: float
     agreement: float
+    rope: int | None = None
+
+    @property
+    def way(self) -> str:
+        """How it was cut: each layer to one rank, pooled over layers, or with RoPE decoupled."""
+        if self.rope is not None:
+            return DECOUPLED
+        return POOLED if self.pooled else EACH
 
 
 @cache
@@ -59,7 +70,7 @@ def bytes_per_token(rank: int) -> int:
 
 def kl_at(rank: int) -> float:
     """What a cut to a measured rank, each layer's the same, loses: the mean over kinds of text."""
-    return fmean(row.kl for row in load_cuts() if row.rank == rank and not row.pooled)
+    return fmean(row.kl for row in load_cuts() if row.rank == rank and row.way == EACH)
 
 
 def nearest(kl: float) -> int:

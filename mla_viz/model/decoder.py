@@ -6,6 +6,7 @@ Knows weights and caches; knows no text, no sampling and no trace.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from mla_viz.attention.cache import Cache
 from mla_viz.attention.implementation import implementation
-from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles
+from mla_viz.attention.ops import Attended, Watch, rms_norm, rope_angles, turns
 from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import AttentionWeights, cast
 from mla_viz.config import MLAGeometry, ModelGeometry
@@ -178,10 +179,10 @@ class Decoder:
             watched: names of `ops.PASSING` that each layer's `seen` is to hold.
             newest: keep logits, and what is watched of queries, for the last token alone.
         """
-        rope, seen = self._rope(tokens.shape[-1]), _Seen()
+        ropes, seen = self._ropes(tokens.shape[-1]), _Seen()
 
         def attend(layer: int, h: Tensor) -> Tensor:
-            attended, us = self._attend(layer, h, rope, Watch(*watched, newest=newest))
+            attended, us = self._attend(layer, h, ropes[layer], Watch(*watched, newest=newest))
             seen.add(h[..., -1:, :] if newest else h, attended, us, self.caches[layer])
             return attended.out
 
@@ -195,11 +196,12 @@ class Decoder:
         Attention takes one token at a time, all else takes all of them, so that large weights are
         read once. `k` and `v`, which are of all tokens, are kept with the last one alone.
         """
-        rope, seen = self._rope(len(tokens)), [_Seen() for _ in tokens]
-        before = len(rope) - len(tokens)
+        ropes, seen = self._ropes(len(tokens)), [_Seen() for _ in tokens]
+        before = len(ropes[0]) - len(tokens)
         earlier = [name for name in watched if name not in ("k", "v")]
 
         def attend(layer: int, h: Tensor) -> Tensor:
+            rope = ropes[layer]
             for i, each in enumerate(seen):
                 one, stop = h[i : i + 1], before + i + 1
                 turned = rope[:stop] if self._mechanism.every_position else rope[i : i + 1]
@@ -236,13 +238,17 @@ class Decoder:
         w = self.weights
         return rms_norm(x, w.final_norm, w.geometry.norm_eps) @ w.embedding.T
 
-    def _rope(self, new: int) -> Complex[Tensor, "seq half"]:
+    def _ropes(self, new: int) -> list[Complex[Tensor, "seq half"]]:
+        """Each layer's turns at the new positions; the same where frequencies are the same."""
         begin = 0 if self.whole_prefix else self._seq_len
         self._seq_len = begin + new
         first = 0 if self._mechanism.every_position else begin
         g, like = self.weights.geometry.attention, self.weights.embedding
         pos = torch.arange(first, self._seq_len, device=like.device)
-        return rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
+        shared = rope_angles(pos, g.rope_width, g.rope_theta, like.dtype)
+        own = [getattr(block.attention, "frequencies", None) for block in self.weights.blocks]
+        as_tensor = partial(torch.tensor, dtype=torch.float64, device=like.device)
+        return [shared if f is None else turns(pos, as_tensor(f), like.dtype) for f in own]
 
     def _now(self) -> int:
         """Nanoseconds, once all work given to the device is done."""

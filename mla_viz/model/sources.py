@@ -6,7 +6,7 @@ becomes tokens for it, and makes the weights of a geometry. Knows no run and no 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mla_viz.mechanisms.table import (
     model_label,
 )
 from mla_viz.model.decoder import ModelWeights
+from mla_viz.model.decoupled import components, decoupled_geometry, to_decoupled
 from mla_viz.model.latent import bases, latent_geometry, to_latent
 from mla_viz.model.llama import load_llama
 from mla_viz.model.tokenizer import ByteTokenizer, ChatTokenizer, stories_tokenizer
@@ -45,6 +46,7 @@ LEAST_LATENT = 4  # the narrowest latent that the sliders' model was trained at
 START_LATENT = 32
 TEMPERATURE = 0.7
 MLA_SIDES = {"left": "mla_expanded", "right": "mla_absorbed"}
+DECOUPLED = "-decoupled"  # behind the name of the pretrained model
 _FOLDERS = "mla_viz.checkpoints.whole"  # above this room: asked for with a folder alone
 IN_GEOMETRY = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers"}
 
@@ -109,8 +111,15 @@ class Source:
 
 def source_names() -> tuple[str, ...]:
     """Every source that is there: the sliders' model, the family's, those fetched, random."""
-    taken = (name for name, model in PRETRAINED.items() if is_fetched(model))
-    return TRAINED, *filter(is_shipped, MEMBERS), *taken, SYNTHETIC
+    taken = [name for name, model in PRETRAINED.items() if is_fetched(model)]
+    both = [name + form for name in taken for form in ("", DECOUPLED)]
+    return TRAINED, *filter(is_shipped, MEMBERS), *both, SYNTHETIC
+
+
+def pretrained_of(name: str) -> str | None:
+    """The pretrained model that a source runs, as it is or decoupled; None for other sources."""
+    model = name.removesuffix(DECOUPLED)
+    return model if model in PRETRAINED else None
 
 
 def is_shipped(member: str) -> bool:
@@ -128,6 +137,8 @@ def find_source(name: str) -> Source:
     """
     if name in PRETRAINED:
         return _pretrained(name)
+    if model := pretrained_of(name):
+        return _decoupled(name, find_source(model))
     if name not in source_names():
         if _is_folder(name):
             return import_module(_FOLDERS).folder_source(name)
@@ -144,8 +155,9 @@ def _is_folder(name: str) -> bool:
 
 def source_label(name: str) -> str:
     """What a source is called on screen; a pretrained one's files stay closed."""
-    if name in PRETRAINED:
-        return f"Pretrained: {PRETRAINED[name].label}"
+    if model := pretrained_of(name):
+        label = f"Pretrained: {PRETRAINED[model].label}"
+        return label if model == name else f"{label}, decoupled RoPE"
     return find_source(name).label
 
 
@@ -282,6 +294,45 @@ def _pretrained(name: str) -> Source:
         geometry=geometry,
         load=load,
         tokenizer=lambda: tokenizer,
+        alone=True,
+    )
+
+
+def _decoupled(name: str, plain: Source) -> Source:
+    """A pretrained model's attention as MLA: some of its keys turned, apart from the latent."""
+    own = plain.mechanisms[0]
+    full = plain.geometry(Shape(), own)
+    g = full.attention
+    keys = g.n_kv_heads * g.head_dim
+    dials = {
+        "latent": Dial(1, 2 * keys, keys, slider=(keys // 6, 2 * keys - g.head_dim)),
+        "qk_rope_head_dim": Dial(0, keys, g.head_dim, step=2),
+    }
+
+    def geometry(shape: Shape, mechanism: str) -> ModelGeometry:
+        as_asked(replace(shape, latent=None, qk_rope_head_dim=None), full)
+        if mechanism == own:
+            return full
+        rope = _within(dials, "qk_rope_head_dim", shape)
+        rank = check_int("latent", _within(dials, "latent", shape), 1, 2 * keys - rope)
+        return replace(full, attention=decoupled_geometry(g, rank, rope))
+
+    @lru_cache(maxsize=1)
+    def load(geometry: ModelGeometry, seed: int) -> ModelWeights:
+        original = plain.load(full, seed)
+        if geometry == full:
+            return original
+        return to_decoupled(original, components(plain.name, full.n_layers, g), geometry.attention)
+
+    return Source(
+        name=name,
+        label=source_label(name),
+        mechanisms=(*MLA_MECHANISMS, own),
+        start={"heads": g.n_heads, "latent": keys, **MLA_SIDES},
+        dials=dials,
+        geometry=geometry,
+        load=load,
+        tokenizer=plain.tokenizer,
         alone=True,
     )
 

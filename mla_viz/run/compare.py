@@ -38,7 +38,8 @@ def compare_bill(s: Settings) -> Bill:
     """
     bills = [bill_of(replace(s, left=name, right=name, cache_dtype=None)) for name in compared(s)]
     seconds = sum(bill.seconds for bill in bills) / 2  # each is of two sides
-    return Bill(sum(bill.bytes for bill in bills), (REPEATS + 1) * seconds)
+    held, passing = sum(bill.bytes for bill in bills) // 2, max(bill.bytes for bill in bills) // 2
+    return Bill(held + passing, (REPEATS + 1) * seconds)
 
 
 @torch.inference_mode()
@@ -62,8 +63,8 @@ def compare(
         ...     print(costs.mechanism, costs.cache_bytes[-1], costs.flops[-1], costs.median_us[-1])
     """
     check_callback("on_step", on_step)
-    s = prompt if isinstance(prompt, Settings) else Settings(prompt)
-    s = replace(s, **settings)
+    one = isinstance(prompt, Settings)
+    s = replace(prompt, **settings) if one else Settings(prompt, **settings)
     compare_bill(s).check(usable_bytes(pick_device(s.device)))
     ids, told = written(s), on_step or (lambda *_: None)
     runners = [_Runner(name, model, s, len(ids) - 1) for name, model in compared(s).items()]

@@ -2,14 +2,17 @@
 
 import streamlit as st
 
-from mla_viz.figures.cuts import cuts_figure, cuts_numbers
+from mla_viz.cost import cache_elems
+from mla_viz.figures.cuts import cuts_figure, cuts_numbers, numbers_words
 from mla_viz.figures.table import table_html
-from mla_viz.findings.cuts import Cut, bytes_per_token, load_cuts
-from mla_viz.mechanisms.table import CUT_MECHANISMS
+from mla_viz.findings.cuts import DECOUPLED, EACH, POOLED, Cut, bytes_per_token, load_cuts
+from mla_viz.mechanisms.table import CUT_MECHANISMS, MLA_MECHANISMS
+from mla_viz.model.sources import pretrained_of
 from mla_viz.pretrained.fetch import is_fetched
 from mla_viz.pretrained.pins import SMOLLM2
 from mla_viz.ui.chart import chart, is_dark
 
+WAYS = {EACH: "each the same", POOLED: "pooled", DECOUPLED: "each the same, RoPE decoupled"}
 KINDS = {"chat": "Questions and answers", "prose": "Technical prose", "stories": "Short stories"}
 
 
@@ -18,7 +21,8 @@ def pretrained_section() -> None:
     st.markdown(
         f"A real model of 135 million parameters: {SMOLLM2.label}. It caches keys and values of"
         " three heads, 384 numbers a token and layer; cut, it caches a latent of so many numbers,"
-        " from which keys and values are made again. No weight was trained anew."
+        " from which keys and values are made again; with RoPE decoupled it is MLA, whose latent"
+        " can be absorbed. No weight was trained anew."
     )
     kind = st.segmented_control(
         "Held-out text",
@@ -45,8 +49,11 @@ def where_words(there: bool) -> str:
 def rank_in_sight() -> int | None:
     """The rank that the Decode page showed last, if it showed this model."""
     settings, _ = st.session_state.get("shown", (None, None))
-    shown = settings and settings.source == SMOLLM2.name and settings.right in CUT_MECHANISMS
-    return settings.latent if shown else None
+    if settings is None or pretrained_of(getattr(settings, "source", "")) != SMOLLM2.name:
+        return None
+    if settings.right in MLA_MECHANISMS:
+        return cache_elems(settings.right, settings.side("right").geometry.attention)
+    return settings.latent if settings.right in CUT_MECHANISMS else None
 
 
 def caption(rows: list[Cut], rank: int | None) -> str:
@@ -59,14 +66,15 @@ def caption(rows: list[Cut], rank: int | None) -> str:
         f" text. ± is the standard error of KL over windows. The dotted line is the original's"
         f" perplexity, {own.own_perplexity:.2f}. Uncut, KL is {own.kl:.4f}, which the logarithmic"
         f" axis does not show. Pooled, a layer keeps more the more its numbers matter, at the same"
-        f" bytes in all.{mark}"
+        f" bytes in all. Decoupled, some of the numbers are a key that RoPE turns for all heads, as"
+        f" in MLA; the others know no position.{mark}"
     )
 
 
 def cuts_words(rows: list[Cut]) -> str:
     """The chart in words."""
     points = "; ".join(
-        f"{bytes_per_token(row.rank):,} bytes{' pooled' if row.pooled else ''}: KL {row.kl:.4f},"
+        f"{bytes_per_token(row.rank):,} bytes, {row.way}: KL {row.kl:.4f},"
         f" perplexity {row.perplexity:.2f}, {row.agreement:.0%} the same"
         for row in rows
     )
@@ -75,8 +83,8 @@ def cuts_words(rows: list[Cut]) -> str:
 
 def _table_row(row: Cut) -> dict[str, str]:
     return {
-        "numbers a token and layer": f"{row.rank}",
-        "layers": "pooled" if row.pooled else "each the same",
+        "numbers a token and layer": numbers_words(row),
+        "layers": WAYS[row.way],
         "bytes a token": f"{bytes_per_token(row.rank):,}",
         "KL, nats a token": f"{row.kl:.4f} ± {row.kl_error:.4f}",
         "perplexity": f"{row.perplexity:.2f}",

@@ -9,8 +9,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from mla_viz.cost import cache_elems
-from mla_viz.findings.cuts import load_cuts, verdict
-from mla_viz.mechanisms.table import CUT_MECHANISMS
+from mla_viz.findings.cuts import DECOUPLED, EACH, load_cuts, verdict
+from mla_viz.mechanisms.table import CUT_MECHANISMS, MLA_MECHANISMS
+from mla_viz.model.sources import pretrained_of
 from mla_viz.player.layout import Cut
 from mla_viz.player.payload import cut_of
 from mla_viz.pretrained.pins import PRETRAINED
@@ -21,6 +22,7 @@ from mla_viz.ui.decode.progress import Wanted, made
 from mla_viz.ui.server import workers
 from mla_viz.words import count_text
 
+CUT = (*CUT_MECHANISMS, *MLA_MECHANISMS)
 WANTED = Wanted("text", text_bill, "text", "Write", "Its own text is not shown here")
 _MARKS = re.compile(r"([\\`*_\[\]$~<#|:])")  # a text that a model wrote is no Markdown
 HELD_OUT = "chat"  # the kind of held-out text that a prompt here is most alike
@@ -40,7 +42,7 @@ def kept_by(settings: Settings, side: str) -> int:
 
 def cut_words(settings: Settings) -> tuple[str, str]:
     """Title and caption of a pretrained model beside a cut of it."""
-    label = PRETRAINED[settings.source].label
+    label = PRETRAINED[pretrained_of(settings.source)].label
     left, right = (kept_by(settings, side) for side in ("left", "right"))
     fed = "The left one chooses, both are fed its tokens."
     if left == right:
@@ -49,10 +51,23 @@ def cut_words(settings: Settings) -> tuple[str, str]:
             f" {fed}"
         )
     least, most = sorted((left, right))
+    made = f"a latent of {least} numbers a token"
+    if decoupled(settings):
+        field = "right" if settings.right in MLA_MECHANISMS else "left"
+        g = settings.side(field).geometry.attention
+        made = (
+            f"a latent of {g.kv_lora_rank} numbers a token and a key of {g.qk_rope_head_dim}, which"
+            " RoPE turns for all heads, as in MLA"
+        )
     return f"One model, its cache cut to {least} of {most} numbers", (
-        f"{label}: one side as it is, the other with each layer's keys and values made of a latent"
-        f" of {least} numbers a token. {fed}"
+        f"{label}: one side as it is, the other with each layer's keys and values made of {made}."
+        f" {fed}"
     )
+
+
+def decoupled(settings: Settings) -> bool:
+    """Whether a side runs the pretrained model as MLA."""
+    return not {settings.left, settings.right}.isdisjoint(MLA_MECHANISMS)
 
 
 @contextmanager
@@ -87,7 +102,7 @@ def cut_section(settings: Settings, payload: bytes, place: DeltaGenerator) -> No
 
 def _text(box: DeltaGenerator, settings: Settings, side: str, text: str) -> None:
     cached = count_text(kept_by(settings, side), "number")
-    cut = getattr(settings, side) in CUT_MECHANISMS
+    cut = getattr(settings, side) in CUT
     plain = ", not rounded" if settings.cache_dtype and side == "right" else ""
     kind = "The cut" if cut else "The original"
     box.caption(f"{kind} by itself, {cached} a token and layer{plain}")
@@ -96,7 +111,7 @@ def _text(box: DeltaGenerator, settings: Settings, side: str, text: str) -> None
 
 def told_words(settings: Settings, told: Cut, text: str) -> str:
     """The figures of this prompt, what they mean, and those of held-out text beside them."""
-    plain = settings.right in CUT_MECHANISMS and settings.left not in CUT_MECHANISMS
+    plain = settings.right in CUT and settings.left not in CUT
     whose = "the original's" if plain else "the left side's"
     sides = "original || cut" if plain else "left || right"
     figures = (
@@ -107,12 +122,13 @@ def told_words(settings: Settings, told: Cut, text: str) -> str:
     if not plain:
         return figures
     said = _MARKS.sub(r"\\\1", verdict(told["kl"], text, told["text"]))
-    return f"{figures} {said} {held_out_words(kept_by(settings, 'right'))}"
+    way = DECOUPLED if decoupled(settings) else EACH
+    return f"{figures} {said} {held_out_words(kept_by(settings, 'right'), way)}"
 
 
-def held_out_words(rank: int) -> str:
-    """What was measured on held-out text at this rank, or around it."""
-    rows = {row.rank: row for row in load_cuts() if row.text == HELD_OUT and not row.pooled}
+def held_out_words(rank: int, way: str = EACH) -> str:
+    """What was measured on held-out text at this rank, or around it, cut this way."""
+    rows = {row.rank: row for row in load_cuts() if row.text == HELD_OUT and row.way == way}
     wider = min((r for r in rows if r >= rank), default=max(rows))
     narrower = max((r for r in rows if r <= rank), default=min(rows))
     ranks = sorted({wider, narrower})

@@ -20,6 +20,7 @@ from mla_viz.model.sources import (
     find_source,
     follows,
     offered_mechanisms,
+    pretrained_of,
     source_label,
     source_names,
 )
@@ -185,7 +186,7 @@ class Sidebar:
         self._source = self._found()
         if self._alone:
             return
-        if self.values["source"] in PRETRAINED:
+        if pretrained_of(self.values["source"]):
             self._slots["prompt"].caption(CHAT)
         if self._source.dials:
             for field in ALWAYS_SHOWN:
@@ -238,7 +239,14 @@ class Sidebar:
 
     def _whole_words(self) -> str:
         """Where the slider of a pretrained model's rank cuts nothing."""
-        return f"At {self._source.dials['latent'].high} nothing is cut off."
+        whole = self._source.dials["latent"].high
+        if self.values["source"] in PRETRAINED:
+            return f"At {whole} nothing is cut off."
+        half = whole // 2
+        return (
+            f"With {half} of RoPE, under “More”, and {half} here it is the model itself. With less"
+            f" it is an approximation: beside GQA, under “More”, one sees of what kind."
+        )
 
     def _fixed_size(self) -> None:
         """Weights of one size; the values of the sliders wait for weights that follow them."""
