@@ -133,7 +133,7 @@ def test_the_figure_has_every_cut_against_its_bytes(text, rank):
         assert ((*at, row.kl) in drawn) == (row.kl > 0)  # 0 is not on a logarithmic axis
     upright = [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1]
     assert set(upright) == ({LAYERS * 200 * 2} if rank else set())
-    assert figure.data[0].error_y.array[-1] == rows[-4].kl_error
+    assert figure.data[0].error_y.array[-1] == PLAIN[text][-1].kl_error
 
 
 def test_the_section_shows_chart_table_and_against_what(monkeypatch):
