@@ -59,7 +59,7 @@ def caption(rows: list[Cut], rank: int | None) -> str:
         f" text. ± is the standard error of KL over windows. The dotted line is the original's"
         f" perplexity, {own.own_perplexity:.2f}. Uncut, KL is {own.kl:.4f}, which the logarithmic"
         f" axis does not show. Pooled, a layer keeps more the more its numbers matter, at the same"
-        f" bytes in all.{mark}"
+        f" bytes in all; the Decode page cuts all layers alike.{mark}"
     )
 
 
