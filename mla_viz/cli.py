@@ -284,7 +284,11 @@ def _fetch(args: dict[str, Any]) -> None:
     tell = args["progress"] or sys.stderr.isatty()
     try:
         print(fetch(args["model"], _megabytes if tell else None))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ValueError) as error:
+        if tell:
+            print(file=sys.stderr)  # ends the line of the progress
+        if isinstance(error, ValueError):
+            raise
         _leave("stopped; run it again: what the hub has sent so far is gone on with", 130)
 
 

