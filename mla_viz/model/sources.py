@@ -90,7 +90,7 @@ class Source:
     `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
     weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent and
     the two sides are where nothing is asked. `alone`: its tokens are its own, and no other model's
-    can stand beside them.
+    can stand beside them. `whole`: the largest shape, where dials bound one another.
     """
 
     name: str
@@ -102,10 +102,11 @@ class Source:
     load: Callable[[ModelGeometry, int], ModelWeights]
     tokenizer: Callable[[], ByteTokenizer]
     alone: bool = False
+    whole: Shape | None = None
 
     def largest(self) -> Shape:
         """The shape of all that was trained."""
-        return Shape(**{name: dial.high for name, dial in self.dials.items()})
+        return self.whole or Shape(**{name: dial.high for name, dial in self.dials.items()})
 
 
 def source_names() -> tuple[str, ...]:
@@ -327,6 +328,7 @@ def _decoupled(name: str, plain: Source) -> Source:
         load=load,
         tokenizer=plain.tokenizer,
         alone=True,
+        whole=Shape(latent=keys, qk_rope_head_dim=keys),
     )
 
 
