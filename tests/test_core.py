@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mla_viz.attention import core, ops
-from mla_viz.attention.cache import KeyPages, Rows
-from mla_viz.attention.core import attend_one
+from mla_viz.attention.cache import Columns, KeyPages, Rows
+from mla_viz.attention.core import attend_one, mix
 from mla_viz.attention.ops import Watch, attend_grouped
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -221,3 +221,19 @@ def test_one_query_is_the_last_of_many(dtype, heads, kv_heads, batch):
     for name in ("scores", "probs"):
         ours, theirs = (watch.seen[name] for watch in watches)
         torch.testing.assert_close(ours, theirs, atol=limit, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_not_written_spoils_no_product(monkeypatch, dtype):
+    """A library reads past an odd number of tokens, where memory may hold anything."""
+
+    def anything(like, *shape, **_):
+        return like.new_full(shape, torch.nan)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", anything)
+    cached = Columns((2,), 64, dtype, "cpu")
+    for new in (1, 2, 16, 14):
+        cached.append(torch.ones(2, new, 64, dtype=dtype))
+        mixed = mix(torch.ones(2, 3, cached.seq_len, dtype=dtype), cached.filled)
+        assert (mixed == cached.seq_len).all()
+        assert torch.isfinite(cached.allocated).all()

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from mla_viz.cli import main
 from mla_viz.config import GQAGeometry
+from mla_viz.findings.evaluate import evaluate
 from mla_viz.mechanisms.table import MLA_MECHANISMS
 from mla_viz.model.decoupled import components
 from mla_viz.model.latent import bases
@@ -495,6 +496,23 @@ def test_its_attention_is_mla_once_rope_is_decoupled():
         inside.left.scores, abs=1e-4
     )
     assert {costs.mechanism for costs in compare("Hello", **DECOUPLED)} == {*MLA_MECHANISMS, "gqa"}
+
+
+@pytest.mark.usefixtures("split")
+def test_the_whole_of_it_is_scored(tmp_path):
+    """Every component turned, and all of the values kept: the loss of the model itself."""
+    text = tmp_path / "stories.txt"
+    text.write_text("the hen the hen", encoding="utf-8")
+    own, whole, cut = (
+        evaluate(text, source, latent=latent, dtype="float64").nats_per_token
+        for source, latent in (
+            ("smollm2", None),
+            ("smollm2-decoupled", None),
+            ("smollm2-decoupled", 3),
+        )
+    )
+    assert whole == pytest.approx(own, abs=1e-6)
+    assert abs(cut - own) > 1e-4
 
 
 @pytest.mark.usefixtures("split")

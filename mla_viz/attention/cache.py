@@ -79,9 +79,13 @@ class Columns(Rows):
 
     @staticmethod
     def _room(like: Shaped[Tensor, "*lead held width"], capacity: int) -> Shaped[Tensor, "..."]:
-        """Unwritten rows; long columns never lie a power of two apart, which is read slowly."""
+        """Rows of zeros; long columns never lie a power of two apart, which is read slowly.
+
+        In half precision a product over an odd number of tokens reads one more, times nothing: what
+        lies there must be finite.
+        """
         odd = ODD if capacity >= LONG else 0
-        return like.new_empty(*like.shape[:-2], like.shape[-1], capacity + odd).mT
+        return like.new_zeros(*like.shape[:-2], like.shape[-1], capacity + odd).mT
 
 
 class KeyPages:

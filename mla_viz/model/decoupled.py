@@ -30,7 +30,7 @@ class Components:
 
     `turns` are the average turns, `order` counts components from the one that is needed turned
     least. Of [values | components in that order], real numbers in pairs, `loss` and `spread` are
-    lower triangular roots of what a change costs and of the covariance.
+    lower triangular roots of what a change costs and of the second moments.
     """
 
     encoder: Complex[Tensor, "half n_kv_heads n_kv_heads"]
@@ -101,9 +101,9 @@ def decoupled_attention(w: GQAWeights, parts: Components, g: MLAGeometry) -> MLA
     count = len(parts.order) - g.qk_rope_head_dim // 2
     still, turned = parts.order[:count], parts.order[count:].flip(0)
     values = w.W_V.double().transpose(0, 1).flatten(1)
-    width = values.shape[1] + 2 * count
-    encoder, decoder = parts.latent(width, g.kv_lora_rank)
-    up_v, up_k = decoder.split([values.shape[1], 2 * count], -1)
+    widths = values.shape[1], 2 * count
+    encoder, decoder = parts.latent(sum(widths), g.kv_lora_rank)
+    up_v, up_k = decoder.split(widths, -1)
     reading = parts.encoder.inverse().permute(1, 0, 2).repeat_interleave(group, 0)
     keys = torch.einsum("fmk,kdf->dfm", parts.encoder, as_complex(w.W_K.double())).flatten(1)
     queries = as_complex(w.W_Q.double())[..., turned // heads]

@@ -91,7 +91,8 @@ class Source:
     `geometry(shape, mechanism)` is the model that a mechanism runs, `load(geometry, seed)` its
     weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent,
     the two sides and, not always, the temperature are where nothing is asked. `alone`: its tokens
-    are its own, and no other model's can stand beside them.
+    are its own, and no other model's can stand beside them. `whole`: the largest shape, where dials
+    bound one another.
     """
 
     name: str
@@ -103,10 +104,11 @@ class Source:
     load: Callable[[ModelGeometry, int], ModelWeights]
     tokenizer: Callable[[], ByteTokenizer]
     alone: bool = False
+    whole: Shape | None = None
 
     def largest(self) -> Shape:
         """The shape of all that was trained."""
-        return Shape(**{name: dial.high for name, dial in self.dials.items()})
+        return self.whole or Shape(**{name: dial.high for name, dial in self.dials.items()})
 
 
 def source_names() -> tuple[str, ...]:
@@ -328,12 +330,13 @@ def _decoupled(name: str, plain: Source) -> Source:
         name=name,
         label=source_label(name),
         mechanisms=(*MLA_MECHANISMS, own),
-        start={"heads": g.n_heads, "latent": keys, **MLA_SIDES},
+        start={**plain.start, "latent": keys, **MLA_SIDES},
         dials=dials,
         geometry=geometry,
         load=load,
         tokenizer=plain.tokenizer,
         alone=True,
+        whole=Shape(latent=keys, qk_rope_head_dim=keys),
     )
 
 

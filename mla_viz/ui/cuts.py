@@ -66,8 +66,8 @@ def caption(rows: list[Cut], rank: int | None) -> str:
         f" text. ± is the standard error of KL over windows. The dotted line is the original's"
         f" perplexity, {own.own_perplexity:.2f}. Uncut, KL is {own.kl:.4f}, which the logarithmic"
         f" axis does not show. Pooled, a layer keeps more the more its numbers matter, at the same"
-        f" bytes in all; the Decode page cuts all layers alike. Decoupled, some of the numbers are a"
-        f" key that RoPE turns for all heads, as in MLA; the others know no position.{mark}"
+        f" bytes in all; the Decode page cuts all layers alike. Decoupled, some of the numbers are"
+        f" a key that RoPE turns for all heads, as in MLA; the others know no position.{mark}"
     )
 
 
