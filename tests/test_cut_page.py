@@ -2,6 +2,7 @@
 
 import json
 from itertools import product
+from unittest.mock import patch
 
 import pytest
 
@@ -14,12 +15,14 @@ from mla_viz.player.payload import cut_of, pack_run
 from mla_viz.run.decode import decode, generate
 from mla_viz.run.settings import Settings
 from mla_viz.serving import worker
+from mla_viz.ui import cuts as ui_cuts
 from mla_viz.ui.decode import cut as room
 from mla_viz.ui.decode import progress
 from mla_viz.ui.decode.sidebar import CHAT
 from tests.fetched import place_tiny
 from tests.instant import HerePool
 from tests.screens import page, said
+from tests.test_fetch import write_components
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -88,6 +91,30 @@ def test_one_side_twice_is_one_model_as_ever():
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("left", "title"),
+    [
+        ("mla_expanded", "One model, decoded two ways"),
+        ("gqa", "One model, and its attention as MLA"),
+    ],
+)
+def test_decoupled_it_is_mla_twice_or_beside_the_original(data_folder, left, title):
+    write_components(data_folder, 2, 4, 2, 16)
+    asked = {"source": "smollm2-decoupled", "left": left, "prompt": "the", "max_new_tokens": 4}
+    app = page("mla_viz/ui/frame.py", **asked)
+    assert not app.exception
+    assert not app.error
+    assert app.title[0].value == title
+    settings, _ = app.session_state.shown
+    assert (settings.latent, settings.right) == (32, "mla_absorbed")
+    kinds = [words.split(" by itself")[0] for words in captions(app) if "by itself" in words]
+    assert kinds == (["The original", "The cut"] if left == "gqa" else [])
+    assert any(words.startswith("With 32 of RoPE") for words in captions(app))
+    with patch.object(ui_cuts.st, "session_state", {"shown": (settings, b"")}):
+        assert ui_cuts.rank_in_sight() == 32 + 16
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_rank_of_other_weights_outside_the_slider_begins_anew():
     app = page("mla_viz/ui/frame.py", latent=64, max_new_tokens=2)
     app.slider(key="latent").set_value(5).run()
@@ -129,7 +156,22 @@ def test_labels_do_not_call_them_different_models():
         "agreement": run.agreement,
         "tokens": run.n_steps,
         "text": run.text,
+        "whole": False,
     }
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("latent", "turned", "whole"), [(32, 32, True), (48, 16, False), (16, 16, False)]
+)
+def test_decoupled_nothing_is_left_out_where_all_keys_are_turned(
+    data_folder, latent, turned, whole
+):
+    write_components(data_folder, 2, 4, 2, 16)
+    shape = {"latent": latent, "qk_rope_head_dim": turned}
+    run = decode("the", source="smollm2-decoupled", left="gqa", max_new_tokens=2, **shape)
+    assert cut_of(pack_run(run))["whole"] == whole
+    assert (run.mean_kl < ROUNDING) == whole
 
 
 @pytest.mark.usefixtures("tiny")
@@ -187,7 +229,7 @@ def test_loops_are_seen_and_plain_text_is_none():
 
 
 def told(kl=0.05, agreement=0.9):
-    return Cut(kl=kl, agreement=agreement, tokens=40, text="own")
+    return Cut(kl=kl, agreement=agreement, tokens=40, text="own", whole=False)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -83,7 +83,7 @@ def _keys_first(
 ) -> Float[Tensor, "n queries total"]:
     """Each head's k q^T, turned; half precision has it faster one head after another."""
     if q.element_size() > 2:
-        return (k @ q.mT).mT
+        return q @ k.mT if _mkl_at_home() else (k @ q.mT).mT
     return torch.stack([(keys @ own.T).T for own, keys in zip(q, k, strict=True)])
 
 

@@ -235,13 +235,14 @@ class Cut(TypedDict):
     """A pretrained model beside a cut of it: the right side against the left, over `tokens`.
 
     `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find
-    one likeliest; `text` is the left side's.
+    one likeliest; `text` is the left side's, and `whole` whether nothing was left out.
     """
 
     kl: float
     agreement: float
     tokens: int
     text: str
+    whole: bool
 
 
 class Run(TypedDict):

@@ -195,12 +195,20 @@ def _loss(run: Run) -> layout.Loss | None:
 def _cut(run: Run) -> layout.Cut | None:
     if run.kl is None:
         return None
+    alike = run.left.cache_elems == run.right.cache_elems
     return {
         "kl": run.mean_kl,
         "agreement": run.agreement,
         "tokens": run.n_steps,
         "text": run.text,
+        "whole": alike and all(map(_nothing_cut, run.sides())),
     }
+
+
+def _nothing_cut(side: Side) -> bool:
+    """Whether all keys are turned: as MLA, a latent of the values is as wide as they are."""
+    g = side.geometry
+    return not isinstance(g, MLAGeometry) or g.qk_rope_head_dim == g.kv_lora_rank
 
 
 def _setting(heads: int, latent: int) -> str:

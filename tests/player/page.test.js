@@ -226,7 +226,7 @@ test("two models have no differences, and the page says so", () => {
 });
 
 test("a cut of a pretrained model is one model, and the page says what it loses", () => {
-  const cut = { kl: 0.0512, agreement: 0.9, tokens: 40, text: "own" };
+  const cut = { kl: 0.0512, agreement: 0.9, tokens: 40, text: "own", whole: false };
   const bytes = edited("golden_models.bin", (header) => {
     Object.assign(header, { cut, same_tokens: false });
     Object.assign(header.left, { cache_elems: 30 });
@@ -240,11 +240,15 @@ test("a cut of a pretrained model is one model, and the page says what it loses"
     "over these 40 tokens, KL(left || right) is 0.0512 nats a token, and both find the same next token likeliest at 90 %",
   );
   assert.equal(page.text(".same"), "the right side would choose another token at some step");
-  const whole = edited("golden_models.bin", (header) => {
-    header.cut = cut;
-    header.left.cache_elems = header.right.cache_elems;
-  });
-  assert.equal(show({ bytes: whole }).text(".verdict"), "✓ one model, nothing cut off");
+  const alike = (whole) =>
+    edited("golden_models.bin", (header) => {
+      header.cut = { ...cut, whole };
+      header.left.cache_elems = header.right.cache_elems;
+    });
+  assert.equal(show({ bytes: alike(true) }).text(".verdict"), "✓ one model, nothing cut off");
+  const apart = show({ bytes: alike(false) });
+  assert.equal(apart.text(".verdict"), "≈ one model, one cache with RoPE decoupled");
+  assert.equal(apart.find(".badge").getAttribute("data-verdict"), "rounded");
 });
 
 test("candidates of both sides stand side by side, the likeliest first", () => {

@@ -55,11 +55,10 @@ function verdictOf(run) {
   const { same_model: sameModel, same_tokens: sameTokens, cut, left, right } = run;
   const { kept } = right;
   if (cut) {
+    if (cut.whole) return ["same", "✓ one model, nothing cut off"];
     const least = Math.min(left.cache_elems, right.cache_elems);
-    const whole = left.cache_elems === right.cache_elems;
-    return whole
-      ? ["same", "✓ one model, nothing cut off"]
-      : ["rounded", `≈ one model, one cache cut to ${least}`];
+    const as = left.cache_elems === right.cache_elems ? "with RoPE decoupled" : `cut to ${least}`;
+    return ["rounded", `≈ one model, one cache ${as}`];
   }
   if (!sameModel) return ["different", "≠ different models"];
   if (kept) return ["rounded", `≈ one model, right cache rounded to ${kept.name}`];

@@ -160,7 +160,7 @@ function drawInside(laid, surface, view) {
  * @type {(scene: Scene | null, view: View) => string}
  */
 function joinedWords(scene, { run, step, layer, head }) {
-  if (run.cut) return cutWords(run);
+  if (run.cut) return cutWords(run.cut.whole);
   if (!run.gaps) return "Two models with weights of their own: nothing here is equal.";
   const joins = scene ? joinsAt(scene, run, { step, layer, head }) : [];
   const { kept } = run.right;
@@ -171,9 +171,9 @@ function joinedWords(scene, { run, step, layer, head }) {
   return `Largest difference between the sides, as measured: ${told.join(", ")}.${why}`;
 }
 
-/** @type {(run: Run) => string} */
-function cutWords({ left, right }) {
-  return left.cache_elems === right.cache_elems
+/** @type {(whole: boolean) => string} */
+function cutWords(whole) {
+  return whole
     ? "One model, twice: nothing is cut off, and the vectors of both sides differ by rounding alone."
     : "One model, but one cache is cut: the vectors of both sides differ by what was left out.";
 }

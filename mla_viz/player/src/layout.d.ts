@@ -177,12 +177,13 @@ export interface Loss {
   tokens: number;
 }
 
-/** A pretrained model beside a cut of it: the right side against the left, over `tokens`. `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find one likeliest; `text` is the left side's. */
+/** A pretrained model beside a cut of it: the right side against the left, over `tokens`. `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find one likeliest; `text` is the left side's, and `whole` whether nothing was left out. */
 export interface Cut {
   kl: number;
   agreement: number;
   tokens: number;
   text: string;
+  whole: boolean;
 }
 
 /** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */

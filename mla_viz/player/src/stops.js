@@ -255,8 +255,11 @@ function sameNumber(sight) {
 /** @type {(run: Run, same: boolean) => string} */
 function whyApart({ left, right, cut, dtype }, same) {
   const { kept } = right;
-  if (cut && left.cache_elems !== right.cache_elems) {
-    return `: one model, but ${grouped(Math.min(left.cache_elems, right.cache_elems))} numbers of ${grouped(Math.max(left.cache_elems, right.cache_elems))} are kept, and keys are made of what is left`;
+  if (cut && !cut.whole) {
+    const [least, most] = [left.cache_elems, right.cache_elems].sort((a, b) => a - b).map(grouped);
+    return least === most
+      ? ": one model, but with RoPE decoupled some of its keys know no position"
+      : `: one model, but ${least} numbers of ${most} are kept, and keys are made of what is left`;
   }
   if (kept) return `, because the right cache is rounded to ${kept.name}: unrounded, both sides would agree`;
   return same

@@ -45,23 +45,21 @@ def cut_words(settings: Settings) -> tuple[str, str]:
     label = PRETRAINED[pretrained_of(settings.source)].label
     left, right = (kept_by(settings, side) for side in ("left", "right"))
     fed = "The left one chooses, both are fed its tokens."
+    if decoupled(settings):
+        return "One model, and its attention as MLA", (
+            f"{label}: one side as it is, the other with its RoPE decoupled. Some components of its"
+            f" keys are turned and shared by all heads, all else is made of a latent. Cached are"
+            f" {left} numbers a token and layer on the left, {right} on the right. {fed}"
+        )
     if left == right:
         return "One model, its cache in another basis", (
             f"{label} twice: the latent of {right} numbers loses nothing of its keys and values."
             f" {fed}"
         )
     least, most = sorted((left, right))
-    made = f"a latent of {least} numbers a token"
-    if decoupled(settings):
-        field = "right" if settings.right in MLA_MECHANISMS else "left"
-        g = settings.side(field).geometry.attention
-        made = (
-            f"a latent of {g.kv_lora_rank} numbers a token and a key of {g.qk_rope_head_dim}, which"
-            " RoPE turns for all heads, as in MLA"
-        )
     return f"One model, its cache cut to {least} of {most} numbers", (
-        f"{label}: one side as it is, the other with each layer's keys and values made of {made}."
-        f" {fed}"
+        f"{label}: one side as it is, the other with each layer's keys and values made of a latent"
+        f" of {least} numbers a token. {fed}"
     )
 
 
