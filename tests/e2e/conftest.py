@@ -130,6 +130,8 @@ class Visit:
 
     @property
     def step(self) -> int:
+        """The step in sight, once what was pressed before is drawn."""
+        self.page.evaluate(TWO_FRAMES)
         return int(self.value("step"))
 
     def wait_for(self, **values: object) -> None:

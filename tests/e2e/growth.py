@@ -27,7 +27,13 @@ LAST = 32  # steps whose median is told
 COLUMNS = ("tokens", "left_step_us", "right_step_us", "run_s", "payload_mb", "paint_ms")
 SIZE = (1200, 840)
 NEUTRAL = "#5d6673"
-BESIDE = {"mla_expanded": "top right", "mla_absorbed": "bottom right"}  # lines end side by side
+ABOVE, BELOW = "top right", "bottom right"  # lines that end side by side
+BESIDE = {
+    "mla_expanded": ABOVE,
+    "mla_absorbed": BELOW,
+    "a step painted, ms": ABOVE,
+    "payload, MB": BELOW,
+}
 SIDES = {"left_step_us": "mla_expanded", "right_step_us": "mla_absorbed"}
 
 
