@@ -7,7 +7,7 @@ import streamlit as st
 from mla_viz.run.layer import LayerSettings
 from mla_viz.run.settings import Settings
 from mla_viz.ui.decode.compare import compare_section
-from mla_viz.ui.decode.cut import cut_section, cut_words, has_cut, text_begun
+from mla_viz.ui.decode.cut import approximate_words, cut_section, cut_words, has_cut, text_begun
 from mla_viz.ui.decode.loss import loss_section
 from mla_viz.ui.decode.progress import packed_run, rest_of
 from mla_viz.ui.decode.sidebar import Sidebar
@@ -39,7 +39,8 @@ def words_of(settings: Settings) -> tuple[str, str]:
     """Title and caption of a run of whole models."""
     if settings.side("left") == settings.side("right"):
         rounded = settings.cache_dtype and settings.right != "recompute"
-        return QUANTISED if rounded else ONE_MODEL
+        headline, explanation = QUANTISED if rounded else ONE_MODEL
+        return headline, explanation + approximate_words(settings)
     return cut_words(settings) if has_cut(settings) else TWO_MODELS
 
 

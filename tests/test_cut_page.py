@@ -110,6 +110,7 @@ def test_decoupled_it_is_mla_twice_or_beside_the_original(data_folder, left, tit
     kinds = [words.split(" by itself")[0] for words in captions(app) if "by itself" in words]
     assert kinds == (["The original", "The cut"] if left == "gqa" else [])
     assert any(words.startswith("With 32 of RoPE") for words in captions(app))
+    assert ("an approximation" in app.caption[0].value) == (left != "gqa")
     with patch.object(ui_cuts.st, "session_state", {"shown": (settings, b"")}):
         assert ui_cuts.rank_in_sight() == 32 + 16
 

@@ -68,6 +68,17 @@ def decoupled(settings: Settings) -> bool:
     return not {settings.left, settings.right}.isdisjoint(MLA_MECHANISMS)
 
 
+def approximate_words(settings: Settings) -> str:
+    """What is to be said where both sides run a pretrained model as MLA."""
+    if pretrained_of(settings.source) is None or not decoupled(settings):
+        return ""
+    g = settings.side("right").geometry.attention
+    said = f" The model is {PRETRAINED[pretrained_of(settings.source)].label} with RoPE decoupled"
+    if g.qk_rope_head_dim == g.kv_lora_rank:
+        return f"{said}: all its keys are turned and nothing is lost."
+    return f"{said}, an approximation. With GQA on the left, under “More”, one sees how near."
+
+
 @contextmanager
 def text_begun(settings: AnySettings) -> Iterator[None]:
     """The right side's own text is asked for while the run is made, where both will be shown."""
