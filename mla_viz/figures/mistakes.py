@@ -119,6 +119,6 @@ def text_html(texts: Sequence[str], differs_at: int | None) -> str:
     """A text of tokens as HTML, the first token that differs marked."""
     said = [escape(text) for text in texts]
     if differs_at is not None and differs_at < len(said):
-        mark = "background:none;color:inherit;outline:2px solid;outline-offset:1px"
+        mark = "background:none;color:inherit;outline:2px solid;outline-offset:1px;margin:0 3px"
         said[differs_at] = f"<mark style='{mark}'>{said[differs_at]}</mark>"
     return f"<p style='white-space:pre-wrap;overflow-wrap:anywhere'>{''.join(said)}</p>"

@@ -158,8 +158,7 @@ def _is_folder(name: str) -> bool:
 def source_label(name: str) -> str:
     """What a source is called on screen; a pretrained one's files stay closed."""
     if model := pretrained_of(name):
-        label = f"Pretrained: {PRETRAINED[model].label}"
-        return label if model == name else f"{label}, decoupled RoPE"
+        return f"{'Pretrained' if model == name else 'As MLA'}: {PRETRAINED[model].label}"
     return find_source(name).label
 
 
