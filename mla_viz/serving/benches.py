@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 from mla_viz.findings.measured import Bench
 
+STARTING = "starting"
 PATIENCE = 90.0  # seconds that a run goes on unseen; a hidden tab may look once a minute
 LONGEST = 600.0  # seconds after which it is stopped with what it has
 GRACE = 30.0  # seconds between asking it to end and ending it: a round may take long
@@ -59,7 +60,7 @@ class BenchRun:
 
     def __init__(self, asked: BenchAsked) -> None:
         self.asked = asked
-        self.progress: tuple[str, int, int] = ("starting", 0, 1)
+        self.progress: tuple[str, int, int] = (STARTING, 0, 1)
         self.found: Bench | None = None
         self.error: str | None = None
         self._ended, self._stopped = threading.Event(), threading.Event()
@@ -97,8 +98,11 @@ class BenchRun:
         """Ask it to end with the rounds that are whole."""
         if not self._stopped.is_set():
             self._stopped.set()
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGINT)
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within so many seconds."""
@@ -133,6 +137,8 @@ class BenchRun:
                 self.stop()
             if self._stopped.is_set():
                 asked_at = asked_at or now
+                if self.progress[0] == STARTING:  # a process just begun may not have heard it
+                    self._interrupt()
                 if now - asked_at > GRACE:
                     self._process.kill()
         self._reader.join()
