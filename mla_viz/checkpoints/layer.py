@@ -3,7 +3,6 @@
 A layer of a 671B model is some 200M weights: nothing else of the folder is read.
 """
 
-import time
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -156,13 +155,6 @@ class Steps:
         pos = torch.arange(first, self.seq_len, device=x.device)
         rope = turns(pos, self._layer.frequencies, x.dtype)
         return self._attend(self._weights, self.cache, x, rope, watch)
-
-
-def now(x: Tensor) -> int:
-    """Nanoseconds, once all work given to the device of `x` is done."""
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter_ns()
 
 
 def load_attention(

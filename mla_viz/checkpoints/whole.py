@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mla_viz.attention.ops import Attended, Watch
+from mla_viz.attention.ops import Watch
 from mla_viz.attention.quantised import keep_in
 from mla_viz.attention.weights import MLAWeights
 from mla_viz.checkpoints.folder import Folder
@@ -25,14 +25,13 @@ from mla_viz.checkpoints.layer import (
     Steps,
     described,
     load_attention,
-    now,
     read_shape,
 )
 from mla_viz.checkpoints.weights import DOWN_KV, attention_prefix
 from mla_viz.config import ModelGeometry, told
 from mla_viz.mechanisms.formats import Format
 from mla_viz.mechanisms.table import MLA_MECHANISMS
-from mla_viz.model.decoder import Forward
+from mla_viz.model.decoder import Forward, timed
 from mla_viz.model.device import usable_bytes
 from mla_viz.model.sources import MLA_SIDES, Source, as_asked
 from mla_viz.published.fields import refuse
@@ -147,9 +146,7 @@ class _Attention:
 
     def __call__(self, hidden_states: Tensor, *_: object, **__: object) -> tuple:
         self.x = hidden_states[0]
-        began = now(self.x)
-        self.attended: Attended = self.steps.feed(self.x, self.watch)
-        self.us = (now(self.x) - began) / 1e3
+        self.attended, self.us = timed(partial(self.steps.feed, self.x, self.watch), self.x.is_cuda)
         return self.attended.out[None], *[None] * (self._outputs - 1)
 
 

@@ -228,11 +228,8 @@ class Decoder:
         self, layer: int, h: Tensor, rope: Complex[Tensor, "seq half"], watch: Watch
     ) -> tuple[Attended, float]:
         """One layer's attention, and the microseconds that it took."""
-        began = self._now()
-        attended = self._mechanism.attend(
-            self._attention[layer], self.caches[layer], h, rope, watch
-        )
-        return attended, (self._now() - began) / 1e3
+        given = self._attention[layer], self.caches[layer], h, rope, watch
+        return timed(partial(self._mechanism.attend, *given), self._clock_waits)
 
     def _logits(self, x: Float[Tensor, "*batch seq d_model"]) -> Float[Tensor, "*batch seq vocab"]:
         w = self.weights
@@ -250,11 +247,15 @@ class Decoder:
         as_tensor = partial(torch.tensor, dtype=torch.float64, device=like.device)
         return [shared if f is None else turns(pos, as_tensor(f), like.dtype) for f in own]
 
-    def _now(self) -> int:
-        """Nanoseconds, once all work given to the device is done."""
-        if self._clock_waits:
-            torch.cuda.synchronize()
-        return time.perf_counter_ns()
+
+def timed(attend: Callable[[], Attended], on_cuda: bool) -> tuple[Attended, float]:
+    """An attention, and the microseconds from when its device was idle until it is so again."""
+    wait = torch.cuda.synchronize if on_cuda else lambda: None
+    wait()
+    began = time.perf_counter_ns()
+    attended = attend()
+    wait()
+    return attended, (time.perf_counter_ns() - began) / 1e3
 
 
 def block_of(g: ModelGeometry, elem_bytes: int) -> int:

@@ -201,13 +201,12 @@ def _cut(run: Run) -> layout.Cut | None:
         "agreement": run.agreement,
         "tokens": run.n_steps,
         "text": run.text,
-        "whole": alike and all(map(_nothing_cut, run.sides())),
+        "whole": alike and all(all_turned(side.geometry) for side in run.sides()),
     }
 
 
-def _nothing_cut(side: Side) -> bool:
-    """Whether all keys are turned: as MLA, a latent of the values is as wide as they are."""
-    g = side.geometry
+def all_turned(g: AttentionGeometry) -> bool:
+    """Whether all keys are turned: as MLA, a latent of the values alone is as wide as they are."""
     return not isinstance(g, MLAGeometry) or g.qk_rope_head_dim == g.kv_lora_rank
 
 

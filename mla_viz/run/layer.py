@@ -4,6 +4,7 @@ There is no text and no choice: a step feeds the next hidden state, and no token
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,12 +20,11 @@ from mla_viz.checkpoints.layer import (
     Steps,
     described,
     load_attention,
-    now,
     read_shape,
 )
 from mla_viz.config import MLAGeometry, check_choice, check_int
 from mla_viz.mechanisms.table import MLA_MECHANISMS
-from mla_viz.model.decoder import Forward
+from mla_viz.model.decoder import Forward, timed
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.run.bill import Bill, layer_bill
 from mla_viz.run.comparison import Comparison
@@ -86,9 +86,8 @@ class _Decoder:
     ) -> Forward:
         """Feed hidden states by their numbers."""
         x = self.weights.embedding[tokens]
-        began = now(x)
-        attended = self._steps.feed(x, Watch(*watched, newest=newest))
-        took = (now(x) - began) / 1e3
+        watch = Watch(*watched, newest=newest)
+        attended, took = timed(partial(self._steps.feed, x, watch), x.is_cuda)
         shown = x[-1:] if newest else x
         sizes = self.caches[0].filled_bytes, self.caches[0].allocated_bytes
         return Forward(shown[:, :0], [shown], [attended], [took], *sizes)

@@ -13,7 +13,7 @@ from mla_viz.findings.cuts import DECOUPLED, EACH, load_cuts, verdict
 from mla_viz.mechanisms.table import CUT_MECHANISMS, MLA_MECHANISMS
 from mla_viz.model.sources import pretrained_of
 from mla_viz.player.layout import Cut
-from mla_viz.player.payload import cut_of
+from mla_viz.player.payload import all_turned, cut_of
 from mla_viz.pretrained.pins import PRETRAINED
 from mla_viz.run.decode import text_bill
 from mla_viz.run.layer import AnySettings
@@ -70,11 +70,12 @@ def decoupled(settings: Settings) -> bool:
 
 def approximate_words(settings: Settings) -> str:
     """What is to be said where both sides run a pretrained model as MLA."""
-    if pretrained_of(settings.source) is None or not decoupled(settings):
+    model = pretrained_of(settings.source)
+    if model is None or not decoupled(settings):
         return ""
     g = settings.side("right").geometry.attention
-    said = f" The model is {PRETRAINED[pretrained_of(settings.source)].label} with RoPE decoupled"
-    if g.qk_rope_head_dim == g.kv_lora_rank:
+    said = f" The model is {PRETRAINED[model].label} with RoPE decoupled"
+    if all_turned(g):
         return f"{said}: all its keys are turned and nothing is lost."
     return f"{said}, an approximation. With GQA on the left, under “More”, one sees how near."
 
