@@ -78,6 +78,11 @@ def app_url(chromium: Browser) -> Iterator[str]:  # noqa: ARG001
     server.terminate()
     server.wait()
 
+DRAWN = """player => [...player.querySelectorAll("canvas")].every(canvas => {
+    const width = canvas.parentElement.clientWidth * devicePixelRatio;
+    return canvas.width === Math.round(width) || width === 0;
+})"""  # at the size of its place: what is out of sight is drawn last
+
 
 class Visit:
     """A page of the app, what went wrong in it, and what it asked for."""
@@ -110,7 +115,8 @@ class Visit:
         self.page.goto(url)
         self.page.wait_for_selector("[data-testid=player][data-steps]", timeout=60_000)
         self.settle()
-        self.page.evaluate(TWO_FRAMES)  # the first sets the sizes, the second draws
+        self.page.wait_for_function(DRAWN, arg=self.player.element_handle(), timeout=60_000)
+        self.page.evaluate(TWO_FRAMES)
         return self
 
     def settle(self) -> None:
