@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from sys import float_info
 from typing import Any
 
+EACH, POOLED = "each", "pooled"  # every layer's latent of one rank, or each of its own
+
 
 def told(value: object) -> str:
     """A value as a message quotes it: in one line, cut where it is long."""
@@ -212,7 +214,11 @@ AttentionGeometry = MLAGeometry | LatentGQAGeometry | GQAGeometry
 
 @dataclass(frozen=True)
 class ModelGeometry:
-    """Shape of a decoder language model around one kind of attention layer."""
+    """Shape of a decoder language model around one kind of attention layer.
+
+    Where latents are pooled over layers, `ranks` are each layer's own, and `attention` has their
+    mean.
+    """
 
     name: str
     attention: AttentionGeometry
@@ -221,6 +227,7 @@ class ModelGeometry:
     vocab_size: int
     context: int
     norm_eps: float = 1e-6
+    ranks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", check_text("name", self.name))
@@ -234,15 +241,43 @@ class ModelGeometry:
             context=(2, 1 << 24),
         )
         _keep_positive(self, "norm_eps")
+        if self.ranks is not None:
+            check_ranks(self.ranks, self.attention, self.n_layers)
+
+    @property
+    def widest(self) -> AttentionGeometry:
+        """The attention of the layer that caches most."""
+        return self.attention if self.ranks is None else at_rank(self.attention, max(self.ranks))
 
     def describe(self) -> dict[str, Any]:
         """Flat record by field names, as the command line prints it."""
-        own = {k: v for k, v in asdict(self).items() if k != "attention"}
-        return own | asdict(self.attention)
+        own = asdict(self)
+        attention = own.pop("attention")
+        if own["ranks"] is None:
+            del own["ranks"]
+        return own | attention
 
     def with_attention(self, **changes: Any) -> "ModelGeometry":
         """The same model with some of its attention fields replaced."""
         return replace(self, attention=replace(self.attention, **changes))
+
+
+def at_rank(g: AttentionGeometry, kv_lora_rank: int) -> AttentionGeometry:
+    """The same layer with a latent of another rank."""
+    return replace(g, kv_lora_rank=kv_lora_rank)
+
+
+def check_ranks(ranks: Sequence[int], g: AttentionGeometry, n_layers: int) -> None:
+    """Hold the ranks of layers to what is known of all of them.
+
+    Raises:
+        ValueError: they are not one a layer, from 1, or not those of a latent of their mean.
+    """
+    mean = getattr(g, "kv_lora_rank", 0)
+    if len(ranks) != n_layers or min(ranks) < 1 or sum(ranks) != mean * n_layers:
+        raise ValueError(
+            f"ranks: expected {n_layers} from 1, {mean} on average, got {told(tuple(ranks))}"
+        )
 
 
 def _check_even(name: str, width: int) -> None:

@@ -1,4 +1,4 @@
-"""Two runs by hand, small and with every value of its own; `python -m tests.golden` packs them.
+"""Three runs by hand, small and with every value of its own; `python -m tests.golden` packs them.
 
 What both ends must find in the bytes is written in tests/player/golden.json.
 """
@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from mla_viz.config import GQAGeometry, MLAGeometry
+from mla_viz.config import GQAGeometry, LatentGQAGeometry, MLAGeometry
 from mla_viz.player import payload
 from mla_viz.run.inside import Gaps, Vectors
 from mla_viz.run.trace import AttentionRows, CacheCells, Run, Side, Token
@@ -207,16 +207,56 @@ MODELS = replace(
     same_tokens=False,
     notes=("first note", "second note"),
 )
+WHOLE = GQAGeometry(d_model=6, n_heads=4, n_kv_heads=2, head_dim=4)
+OF_TWO = {  # layers, three steps of each
+    "n_layers": 2,
+    "time_us": counting(7, 3, 2),
+    "scores": rows(range(3), 2, 4, -3, 16),
+    "probs": rows(range(3), 2, 4, 0, 128),
+}
+VECTORS = Vectors(
+    steps=np.arange(3, dtype=np.int32),
+    x=counting(100, 3, 2, 6),
+    q=counting(200, 3, 2, 4, 4),
+    q_latent=None,
+    mix=counting(300, 3, 2, 4, 4),
+    o_head=counting(400, 3, 2, 4, 4),
+    out=counting(500, 3, 2, 6),
+    latents=None,
+    heads=counting(600, 2, 3, 2, 8),
+    W_UK=None,
+    W_UV=None,
+)
+UNCUT = replace(GROUPED, geometry=WHOLE, **OF_TWO, cells=cells([(-2, 3), (-4, 5)], 3, 16, 1))
+UNCUT = replace(UNCUT, vectors=VECTORS)
+POOLED = replace(
+    UNCUT,
+    mechanism="gqa_latent",
+    geometry=LatentGQAGeometry(**vars(WHOLE), kv_lora_rank=5),
+    cache_bytes=np.array([40, 80, 120]),
+    cells=cells([(-1, 1), (-3, 3)], 3, 7, 1),
+    vectors=replace(VECTORS, latents=counting(700, 3, 2, 7)),
+    ranks=np.array([3, 7], dtype=np.int32),
+)
+CUT = replace(
+    MODELS,
+    n_layers=2,
+    left=UNCUT,
+    right=POOLED,
+    kl=np.array([0.5, 0.25, 0.25]),
+    agreed=np.array([1, 0, 1], dtype=np.uint8),
+)
 
 
 def packed():
-    """Both runs as bytes, by file name: the second with its attention rounded; a layer's rest."""
+    """All runs as bytes, by file name: the second with its attention rounded; a layer's rest."""
     with patch.object(payload, "EXACT_BYTES", 0):
         rounded = payload.pack_run(MODELS)
     return {
         "golden.bin": payload.pack_run(SAME),
         "golden_models.bin": rounded,
         "golden_rest.bin": payload.pack_rest(SAME, 1),
+        "golden_cut.bin": payload.pack_run(CUT),
     }
 
 

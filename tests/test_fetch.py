@@ -21,7 +21,7 @@ from mla_viz.config import GQAGeometry
 from mla_viz.findings.evaluate import evaluate
 from mla_viz.mechanisms.table import MLA_MECHANISMS
 from mla_viz.model.decoupled import components
-from mla_viz.model.latent import bases
+from mla_viz.model.latent import bases, pooled_ranks
 from mla_viz.model.sources import Shape, find_source, source_names
 from mla_viz.pretrained import fetch as module
 from mla_viz.pretrained import pins
@@ -398,13 +398,16 @@ def test_the_command_line_fetches_and_decodes(capsys):
     assert run["left"]["cache_elems_per_token_per_layer"] == 2 * 2 * 16
 
 
-def write_bases(folder, layers, both):
+def write_bases(folder, layers, both, costs=None):
     encoder = torch.linalg.qr(torch.randn(layers, both, both))[0].contiguous()
     tensors = {"encoder": encoder.half(), "mean": torch.randn(layers, both).half()}
+    costs = torch.rand(layers, both).sort(descending=True)[0] if costs is None else costs
+    tensors["costs"] = costs
     file = folder / "smollm2-bases.safetensors"
     file.unlink(missing_ok=True)  # a link to the shipped one
     save_file(tensors, file)
-    bases.cache_clear()
+    for read in (bases, pooled_ranks):
+        read.cache_clear()
 
 
 def test_its_attention_is_cut_to_any_latent(data_folder):
@@ -445,9 +448,7 @@ def test_bases_of_another_shape_are_refused(data_folder):
     fetch("smollm2")
     write_bases(data_folder, 3, 64)
     said = refusal(lambda: decode("Hello", source="smollm2"))
-    assert said.startswith(
-        "smollm2-bases.safetensors: expected 2 bases of 64, got shape (3, 64, 64)"
-    )
+    assert said.startswith("smollm2-bases.safetensors: expected 2 layers of 64 columns, got 3 x 64")
 
 
 # Decoupled.

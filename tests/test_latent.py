@@ -1,5 +1,8 @@
 """A GQA layer as a latent one: the same at full width, cut along what costs least below it."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +15,10 @@ from mla_viz.attention.weights import GQAWeights, cast, random_gqa
 from mla_viz.config import GQAGeometry, ModelGeometry
 from mla_viz.cost import attention_params, cache_elems
 from mla_viz.model.decoder import Decoder
-from mla_viz.model.latent import Basis, joined, latent_attention, to_latent
+from mla_viz.model.latent import Basis, joined, latent_attention, latent_geometry, pooled, to_latent
 from mla_viz.model.weights import random_weights
 from train.conversion import Sums, basis
-from train.cuts import compared, cut_logits, pooled
+from train.cuts import compared, cut_logits
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(4, 24))
 seeds = st.integers(0, 2**32)
@@ -96,22 +99,29 @@ MODEL = ModelGeometry("tiny", GQAGeometry(16, 4, 2, 4), 3, 24, 50, 64)
 IDS = torch.tensor([1, 7, 3, 3, 40, 12])
 
 
+def latent_model(rank, ranks=None):
+    return replace(MODEL, attention=latent_geometry(MODEL.attention, rank), ranks=ranks)
+
+
 def test_a_whole_model_at_full_width_says_the_same():
     weights = random_weights(MODEL, 0).to(torch.float64, "cpu")
     bases = [random_basis(16, i) for i in range(3)]
-    whole = Decoder(to_latent(weights, bases, 16), "gqa_latent").feed(IDS).logits
+    whole = Decoder(to_latent(weights, bases, latent_model(16)), "gqa_latent").feed(IDS).logits
     same(whole, Decoder(weights, "gqa").feed(IDS).logits)
-    shared = to_latent(weights, bases, 4).blocks[1]
+    shared = to_latent(weights, bases, latent_model(4)).blocks[1]
     assert shared.W_down is weights.blocks[1].W_down
 
 
-def test_what_is_scored_is_what_is_decoded():
+@pytest.mark.parametrize("ranks", [None, (1, 9, 5)])
+def test_what_is_scored_is_what_is_decoded(ranks):
     weights = random_weights(MODEL, 0)
     bases = [random_basis(16, i) for i in range(3)]
     with torch.inference_mode():
-        scored = cut_logits(weights, bases, [5, 5, 5], IDS)
-    decoded = Decoder(to_latent(weights, bases, 5), "gqa_latent").feed(IDS).logits
-    torch.testing.assert_close(scored, decoded, atol=1e-4, rtol=1e-4)
+        scored = cut_logits(weights, bases, ranks or [5, 5, 5], IDS)
+    decoder = Decoder(to_latent(weights, bases, latent_model(5, ranks)), "gqa_latent")
+    torch.testing.assert_close(scored, decoder.feed(IDS).logits, atol=1e-4, rtol=1e-4)
+    kept = [cache.filled_bytes for cache in decoder.caches]
+    assert kept == [4 * len(IDS) * rank for rank in ranks or (5, 5, 5)]
 
 
 def sums(seed, width=6, layers=1):
@@ -137,13 +147,26 @@ def test_what_a_cut_costs_is_the_eigenvalues_of_what_is_left_out(seed, rank):
 
 @given(st.integers(0, 2**20), st.integers(1, 5))
 def test_ranks_are_pooled_at_equal_bytes(seed, rank):
-    costs = np.random.default_rng(seed).exponential(size=(4, 6))
-    ranks = pooled([np.sort(each)[::-1] for each in costs], rank)
-    assert len(ranks) == 4
-    assert all(1 <= each <= 6 for each in ranks)
-    left_out = sum(np.sort(c)[::-1][r:].sum() for c, r in zip(costs, ranks, strict=True))
-    assert left_out <= sum(np.sort(c)[::-1][rank:].sum() for c in costs) + 1e-12
-    assert 4 * rank <= sum(ranks) <= 4 * rank + 4
+    costs = np.random.default_rng(seed).exponential(size=(4, 6)) ** 4
+    costs[seed % 4] *= 1e-3  # a layer that hardly matters keeps something all the same
+    costs = -np.sort(-costs)
+    ranks = pooled(torch.from_numpy(costs), rank)
+    assert (len(ranks), sum(ranks)) == (4, 4 * rank)
+
+    def left_out(ranks):
+        return sum(row[r:].sum() for row, r in zip(costs, ranks, strict=True))
+
+    legal = [each for each in product(range(1, 7), repeat=4) if sum(each) == 4 * rank]
+    assert ranks in legal
+    assert left_out(ranks) <= min(map(left_out, legal)) + 1e-12
+
+
+@pytest.mark.parametrize("ranks", [(5, 5), (0, 9, 6), (4, 5, 5), (6, 5, 5)])
+def test_ranks_that_are_not_those_of_the_layers_are_refused(ranks):
+    with pytest.raises(ValueError, match="ranks: expected 3 from 1, 5 on average, got "):
+        latent_model(5, ranks)
+    with pytest.raises(ValueError, match="ranks: expected 3 from 1, 0 on average"):
+        replace(MODEL, ranks=ranks)
 
 
 def test_a_comparison_worked_by_hand():

@@ -34,6 +34,7 @@ def test_the_defaults_are_those_of_the_first_view():
         "v_head_dim": None,
         "q_lora_rank": None,
         "layers": None,
+        "ranks": "each",
         "left": "mla_expanded",
         "right": "mla_absorbed",
         "max_new_tokens": 48,

@@ -34,7 +34,7 @@ from mla_viz.attention.ops import (
 from mla_viz.findings.stories import read_stories
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.latent import BASES, Basis, joined
-from mla_viz.model.sources import Shape, find_source
+from mla_viz.model.sources import TEMPERATURE, Shape, find_source
 from mla_viz.model.tokenizer import ByteTokenizer
 from mla_viz.run.decode import written
 from mla_viz.run.settings import Settings
@@ -147,7 +147,8 @@ def _stream(texts: list[str], tokenizer: ByteTokenizer) -> Iterator[int]:
 
 def answered(question: str) -> list[int]:
     """A question in the model's template, and the answer that it writes."""
-    return written(Settings(question, SOURCE, max_new_tokens=ANSWER, seed=1))
+    drawn = {"temperature": TEMPERATURE, "seed": 1}
+    return written(Settings(question, SOURCE, max_new_tokens=ANSWER, **drawn))
 
 
 # What is captured.
@@ -264,11 +265,13 @@ def main() -> None:
     """Capture what is not captured yet, write the bases."""
     args, weights = arguments(), original()
     sums = fitted(args, weights)
-    bases = [basis(sums, layer)[0] for layer in range(weights.geometry.n_layers)]
+    layers = range(weights.geometry.n_layers)
+    bases, costs = zip(*(basis(sums, layer) for layer in layers), strict=True)
     tensors = {
         name: torch.stack([getattr(each, name) for each in bases]).half()
         for name in ("encoder", "mean")
     }
+    tensors["costs"] = torch.from_numpy(np.stack(costs)).float()
     save_file(tensors, shipped(BASES.format(SOURCE)))
     write_checksums()
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from mla_viz.findings.cuts import CUTS_FILE, Cut, load_cuts
 from mla_viz.model.decoder import Decoder, ModelWeights
 from mla_viz.model.decoupled import components, decoupled_geometry, to_decoupled
-from mla_viz.model.latent import Basis
+from mla_viz.model.latent import Basis, bases, pooled_ranks
 from mla_viz.run.against import against
 from mla_viz.shipped import shipped
 from train.checksums import write_checksums
@@ -29,8 +29,6 @@ from train.conversion import (
     SOURCE,
     WINDOWS,
     arguments,
-    basis,
-    fitted,
     logits_with,
     original,
     windows,
@@ -48,7 +46,7 @@ class Plan:
 
 
 RANKS = tuple(Plan(rank) for rank in (384, 320, 256, 192, 128, 64))
-POOLED = tuple(Plan(rank, pooled=True) for rank in (256, 192, 128))
+POOLED = tuple(Plan(rank, pooled=True) for rank in (320, 256, 192, 128, 64))
 DECOUPLED = tuple(
     Plan(rope + latent, rope=rope)
     for latent, rope in ((192, 192), (320, 64), (240, 80), (192, 64), (144, 48), (96, 32), (48, 16))
@@ -58,15 +56,8 @@ PLANS = (*RANKS, *POOLED, *DECOUPLED)
 Says = Callable[[Int[Tensor, " seq"]], Float[Tensor, "seq vocab"]]
 
 
-def pooled(costs: Sequence[Float[np.ndarray, " both"]], rank: int) -> list[int]:
-    """A rank for each layer, `rank` on average: the costliest columns of all layers are kept."""
-    everywhere = np.sort(np.concatenate(costs))[::-1]
-    least = everywhere[rank * len(costs) - 1]
-    return [max(1, int((each >= least).sum())) for each in costs]
-
-
 def cut_logits(
-    weights: ModelWeights, bases: list[Basis], ranks: list[int], ids: Int[Tensor, " seq"]
+    weights: ModelWeights, bases: list[Basis], ranks: Sequence[int], ids: Int[Tensor, " seq"]
 ) -> Float[Tensor, "seq vocab"]:
     """Logits where each layer's keys and values go through a latent of its rank."""
     through = [
@@ -90,14 +81,9 @@ def compared(
     }
 
 
-def each_rank(
-    plans: Sequence[Plan], costs: Sequence[Float[np.ndarray, " both"]]
-) -> dict[Plan, list[int]]:
+def ranks_of(plan: Plan, layers: int, both: int) -> tuple[int, ...]:
     """Each layer's rank."""
-    return {
-        plan: pooled(costs, plan.rank) if plan.pooled else [plan.rank] * len(costs)
-        for plan in plans
-    }
+    return pooled_ranks(SOURCE, layers, both, plan.rank) if plan.pooled else (plan.rank,) * layers
 
 
 def decoupled(weights: ModelWeights, plan: Plan) -> Says:
@@ -115,17 +101,12 @@ def main() -> None:
     kept = load_cuts() if shipped(CUTS_FILE).exists() else ()
     found = {(cut.text, Plan(cut.rank, cut.pooled, cut.rope)): cut for cut in kept}
     plans = [plan for plan in PLANS if any((kind, plan) not in found for kind in WINDOWS)]
+    g = weights.geometry
+    both = 2 * g.attention.n_kv_heads * g.attention.head_dim
+    encoders = bases(SOURCE, g.n_layers, both)
+    ranks = {plan: ranks_of(plan, g.n_layers, both) for plan in plans if plan.rope is None}
     says = {plan: decoupled(weights, plan) for plan in plans if plan.rope is not None}
-    ranks = {}
-    if len(says) < len(plans):
-        with torch.inference_mode(False):
-            sums = fitted(args, weights)
-        layers = range(weights.geometry.n_layers)
-        bases, costs = zip(*(basis(sums, layer) for layer in layers), strict=True)
-        ranks = each_rank([plan for plan in plans if plan.rope is None], costs)
-        says |= {
-            plan: partial(cut_logits, weights, list(bases), each) for plan, each in ranks.items()
-        }
+    says |= {plan: partial(cut_logits, weights, encoders, each) for plan, each in ranks.items()}
     done = scored(weights, says, args)
     for kind in WINDOWS:
         found |= {(kind, plan): row(kind, plan, ranks.get(plan), done) for plan in plans}
@@ -155,7 +136,9 @@ def scored(
     return done
 
 
-def row(kind: str, plan: Plan, ranks: list[int] | None, done: dict[str, dict[str, float]]) -> Cut:
+def row(
+    kind: str, plan: Plan, ranks: tuple[int, ...] | None, done: dict[str, dict[str, float]]
+) -> Cut:
     """The means of one plan over the windows of one kind of text."""
     each = [done[f"{kind} {i} {plan}"] for i in range(WINDOWS[kind][1])]
     total = {name: sum(window[name] for window in each) for name in each[0]}
@@ -165,7 +148,7 @@ def row(kind: str, plan: Plan, ranks: list[int] | None, done: dict[str, dict[str
         text=kind,
         rank=plan.rank,
         pooled=plan.pooled,
-        ranks=tuple(ranks) if plan.pooled else None,
+        ranks=ranks if plan.pooled else None,
         tokens=tokens,
         kl=round(total["kl"] / tokens, 5) + 0.0,  # rounding leaves -0.0
         kl_error=round(float(kls.std(ddof=1) / len(each) ** 0.5), 5),

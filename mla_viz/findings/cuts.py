@@ -10,11 +10,12 @@ from functools import cache
 from math import sqrt
 from statistics import fmean
 
+from mla_viz.config import EACH, POOLED
 from mla_viz.shipped import intact, shipped
 
 CUTS_FILE = "smollm2-cuts.json"
 ROUNDING = 1e-3  # nats: less is what half precision makes of the same model
-EACH, POOLED, DECOUPLED = "each", "pooled", "decoupled"
+DECOUPLED = "decoupled"
 RUN, REPEATS = 3, 3  # words in a row, and how often they may stand in a text
 LIKE = {
     256: "hardly told apart from the original",

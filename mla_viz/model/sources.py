@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 from mla_viz.config import (
+    EACH,
+    POOLED,
     GQAGeometry,
     MLAGeometry,
     ModelGeometry,
@@ -28,7 +30,7 @@ from mla_viz.mechanisms.table import (
 )
 from mla_viz.model.decoder import ModelWeights
 from mla_viz.model.decoupled import components, decoupled_geometry, to_decoupled
-from mla_viz.model.latent import bases, latent_geometry, to_latent
+from mla_viz.model.latent import bases, latent_geometry, pooled_ranks, to_latent
 from mla_viz.model.llama import load_llama
 from mla_viz.model.tokenizer import ByteTokenizer, ChatTokenizer, stories_tokenizer
 from mla_viz.model.weights import load_cut, load_weights, random_weights, read_geometry
@@ -53,7 +55,10 @@ IN_GEOMETRY = {"heads": "n_heads", "latent": "kv_lora_rank", "layers": "n_layers
 
 @dataclass(frozen=True)
 class Shape:
-    """What may be asked of a source, in counts; None leaves a field to it."""
+    """What may be asked of a source, in counts; None leaves a field to it.
+
+    `ranks` says whether all layers' latents have one rank or, at equal bytes, each its own.
+    """
 
     heads: int | None = None
     latent: int | None = None
@@ -62,6 +67,7 @@ class Shape:
     v_head_dim: int | None = None
     q_lora_rank: int | None = None
     layers: int | None = None
+    ranks: str = EACH
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Source:
     weights in float32; `mechanisms` are those that can run them, `start` is what heads, latent,
     the two sides and, not always, the temperature are where nothing is asked. `alone`: its tokens
     are its own, and no other model's can stand beside them. `whole`: the largest shape, where dials
-    bound one another.
+    bound one another. `ranks`: how latents can be cut over layers.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Source:
     tokenizer: Callable[[], ByteTokenizer]
     alone: bool = False
     whole: Shape | None = None
+    ranks: tuple[str, ...] = (EACH,)
 
     def largest(self) -> Shape:
         """The shape of all that was trained."""
@@ -272,13 +279,14 @@ def _pretrained(name: str) -> Source:
         as_asked(replace(shape, latent=None), full)
         if mechanism == own:
             return full
-        return replace(full, attention=latent_geometry(g, _within(dials, "latent", shape)))
+        rank = _within(dials, "latent", shape)
+        ranks = None if shape.ranks == EACH else pooled_ranks(name, full.n_layers, both, rank)
+        return replace(full, attention=latent_geometry(g, rank), ranks=ranks)
 
     def load(geometry: ModelGeometry, _: int) -> ModelWeights:
-        rank = getattr(geometry.attention, "kv_lora_rank", None)
-        if rank is None:
+        if geometry == full:
             return original()
-        return to_latent(original(), bases(name, full.n_layers, both), rank)
+        return to_latent(original(), bases(name, full.n_layers, both), geometry)
 
     return Source(
         name=name,
@@ -296,6 +304,7 @@ def _pretrained(name: str) -> Source:
         load=load,
         tokenizer=lambda: tokenizer,
         alone=True,
+        ranks=(EACH, POOLED),
     )
 
 
@@ -397,7 +406,7 @@ def as_asked(shape: Shape, geometry: ModelGeometry) -> ModelGeometry:
     for field in fields(Shape):
         name = IN_GEOMETRY.get(field.name, field.name)
         value = getattr(shape, field.name)
-        if value is not None and value != own.get(name):
+        if field.name != "ranks" and value not in (None, own.get(name)):
             there = "none" if own.get(name) is None else own[name]
             raise ValueError(
                 f"{name}: expected {there} for the trained model, got {told(value)}"

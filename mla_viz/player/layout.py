@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 import numpy as np
 
-VERSION = 7
+VERSION = 8
 Array = np.ndarray
 DTYPES = {"f64": np.float64, "f32": np.float32, "i32": np.int32, "u8": np.uint8}
 
@@ -102,7 +102,10 @@ class Attention(TypedDict):
 
 
 class Cells(TypedDict):
-    """Cached values in bytes: low + (high - low) * byte / 255; row i is token i * every."""
+    """Cached values in bytes: low + (high - low) * byte / 255; row i is token i * every.
+
+    A layer that caches fewer elements than another has nothing behind them.
+    """
 
     every: int
     low_high: Annotated[Array, "f32", "n_layers", "ends"]
@@ -128,8 +131,9 @@ class Dims(TypedDict):
 class Vectors(TypedDict):
     """What attention made on its way at some steps, of `n_layers` layers from `first` on.
 
-    `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where
-    a mechanism has no such vector stands null.
+    `scores` are rows like those of Attention. `latents` and `heads` are those of every token;
+    latents narrower than another layer's have nothing behind them. Where a mechanism has no such
+    vector stands null.
     """
 
     first: int
@@ -172,13 +176,26 @@ class Kept(TypedDict):
     about: str
 
 
-class Side(TypedDict):
-    """One mechanism's decoding. Bytes are of all layers, elements of one token in one layer.
+class Layer(TypedDict):
+    """What one layer caches of a token, and counts.
 
-    `working_bytes` alone are of one layer, since the next one needs them no more, as are
-    `row_bytes` of one token in one layer. `sized` is `short` with what tells its cache from that of
-    other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it
-    does. `kept` is null where a cache keeps its elements as they are.
+    `cache_reads` are the cached elements that the ledger reads, each as often as it does.
+    """
+
+    dims: Dims
+    cache_elems: int
+    row_bytes: int
+    cache_reads: int
+    segments: list[Segment]
+    operations: list[Operation]
+
+
+class Side(TypedDict):
+    """One mechanism's decoding. Bytes are of all layers.
+
+    `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is
+    `short` with what tells its cache from that of other heads. `layers` is one for all where they
+    are alike. `kept` is null where a cache keeps its elements as they are.
     """
 
     mechanism: str
@@ -188,19 +205,14 @@ class Side(TypedDict):
     sized: str
     color: Colour
     n_heads: int
-    dims: Dims
     elem_bytes: int
-    cache_elems: int
-    row_bytes: int
     kept: Kept | None
-    cache_reads: int
-    segments: list[Segment]
+    layers: list[Layer]
     baselines: list[Baseline]
     cache_bytes: Annotated[Array, "f64", "steps"]
     allocated_bytes: Annotated[Array, "f64", "steps"]
     working_bytes: Annotated[Array, "f64", "steps"]
     time_us: Annotated[Array, "f32", "steps", "n_layers"]
-    operations: list[Operation]
     attention: Attention
     cells: Cells
     vectors: Vectors
@@ -235,7 +247,9 @@ class Cut(TypedDict):
     """A pretrained model beside a cut of it: the right side against the left, over `tokens`.
 
     `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find
-    one likeliest; `text` is the left side's, and `whole` whether nothing was left out.
+    one likeliest; `text` is the left side's, and `whole` whether nothing was left out. `elems` are
+    the fewest values that a side caches of a token, a layer on average; `pooled` is whether layers
+    differ in it, `decoupled` whether keys differ and not their number.
     """
 
     kl: float
@@ -243,6 +257,9 @@ class Cut(TypedDict):
     tokens: int
     text: str
     whole: bool
+    elems: int
+    pooled: bool
+    decoupled: bool
 
 
 class Run(TypedDict):

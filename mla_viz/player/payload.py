@@ -11,6 +11,7 @@ again.
 import json
 from dataclasses import asdict, replace
 from hashlib import blake2b
+from itertools import chain
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
 
@@ -140,7 +141,7 @@ def _run(run: Run) -> layout.Run:
             row = MECHANISMS[side["mechanism"]].same_weights()
             side["label"] = row.label
             side["about"] = side["about"].replace(OWN_MODEL, "")
-    _mark_shared(left["operations"], right["operations"])
+    _mark_shared(left["layers"], right["layers"])
     return {
         "version": layout.VERSION,
         "run": "",
@@ -196,12 +197,16 @@ def _cut(run: Run) -> layout.Cut | None:
     if run.kl is None:
         return None
     alike = run.left.cache_elems == run.right.cache_elems
+    whole = alike and all(all_turned(side.geometry) for side in run.sides())
     return {
         "kl": run.mean_kl,
         "agreement": run.agreement,
         "tokens": run.n_steps,
         "text": run.text,
-        "whole": alike and all(all_turned(side.geometry) for side in run.sides()),
+        "whole": whole,
+        "elems": min(side.cache_elems for side in run.sides()),
+        "pooled": any(side.ranks is not None for side in run.sides()),
+        "decoupled": alike and not whole,
     }
 
 
@@ -230,7 +235,7 @@ def _baselines(side: Side) -> list[layout.Baseline]:
 
 
 def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layout.Side:
-    row, kept = MECHANISMS[side.mechanism], _kept(side)
+    row, kept, alike = MECHANISMS[side.mechanism], _kept(side), side.ranks is None
     short = f"{row.short} {kept['name']}" if kept else row.short
     return {
         "mechanism": side.mechanism,
@@ -240,19 +245,14 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
         "sized": _sized(short, side.geometry),
         "color": asdict(row.colour),
         "n_heads": side.geometry.n_heads,
-        "dims": _dims(side.geometry),
         "elem_bytes": side.elem_bytes,
-        "cache_elems": side.cache_elems,
-        "row_bytes": side.row_bytes,
         "kept": kept,
-        "cache_reads": cache_reads(side.mechanism, side.geometry),
-        "segments": [_segment(segment) for segment in row.segments(side.geometry)],
+        "layers": [_layer(side, layer, n_steps) for layer in range(1 if alike else side.n_layers)],
         "baselines": _baselines(side),
         "cache_bytes": _numbers(side.cache_bytes),
         "allocated_bytes": _numbers(side.allocated_bytes),
         "working_bytes": _numbers(side.working_bytes),
         "time_us": side.time_us,
-        "operations": _operations([side.operations(step) for step in range(n_steps)]),
         "attention": _attention(side.probs, exact),
         "cells": {
             "every": side.cells.every,
@@ -261,6 +261,19 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
         },
         "vectors": _vectors(side, range(reach[0]), reach[1]),
         "top": {"text": side.top_text, "probs": side.top_probs},
+    }
+
+
+def _layer(side: Side, layer: int, n_steps: int) -> layout.Layer:
+    g = side.of_layer(layer)
+    segments = MECHANISMS[side.mechanism].segments(g)
+    return {
+        "dims": _dims(g),
+        "cache_elems": sum(segment.elems for segment in segments),
+        "row_bytes": side.row_bytes(layer),
+        "cache_reads": cache_reads(side.mechanism, g),
+        "segments": [_segment(segment) for segment in segments],
+        "operations": _operations([side.operations(step, layer) for step in range(n_steps)]),
     }
 
 
@@ -309,11 +322,13 @@ def _shape(first: Operation, last: Operation) -> layout.Product:
     return {name: before if before == after else None for name, (before, after) in sizes.items()}
 
 
-def _mark_shared(left: list[layout.Operation], right: list[layout.Operation]) -> None:
+def _mark_shared(left: list[layout.Layer], right: list[layout.Layer]) -> None:
     """Operations that both sides do alike, in the same shapes and amounts, are drawn muted."""
-    kinds = [{_counted(op) for op in side} for side in (left, right)]
-    for op in left + right:
-        op["shared"] = all(_counted(op) in kind for kind in kinds)
+    for layer in range(max(len(left), len(right))):
+        sides = [side[min(layer, len(side) - 1)]["operations"] for side in (left, right)]
+        kinds = [{_counted(op) for op in side} for side in sides]
+        for op in chain(*sides):
+            op["shared"] = all(_counted(op) in kind for kind in kinds)
 
 
 def _counted(op: layout.Operation) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ upper bound; time follows from the counts at the pace of one core of a server pr
 to a factor of two or three on others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -104,7 +104,8 @@ class _Side:
         kept: Format | None = None,
     ) -> None:
         self._kept = kept
-        self._mechanism, self._model, self._n_steps = mechanism, model, n_steps
+        alike = replace(model, attention=model.widest, ranks=None)
+        self._mechanism, self._model, self._n_steps = mechanism, alike, n_steps
         self._elem, self._wide = dtype.itemsize, max(dtype.itemsize, 4)
         self._fed = n_steps if implementation(mechanism).whole_prefix else 1
         self._block = block_of(model, self._elem) if self._fed == 1 else 1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mla_viz.config import check_callback
+from mla_viz.config import EACH, check_callback
 from mla_viz.model.device import parse_dtype, pick_device, usable_bytes
 from mla_viz.model.sources import find_source, follows
 from mla_viz.run.against import against
@@ -220,8 +220,9 @@ class Session:
 
 def _left_alone(s: Settings) -> Settings:
     """What decides the left side: runs of which this is equal have the same one."""
-    latent = s.latent if follows(s.weights_source, s.left, "latent") else None
-    return replace(s, right=s.left, latent=latent, cache_dtype=None)
+    cut = follows(s.weights_source, s.left, "latent")
+    latent, ranks = (s.latent, s.ranks) if cut else (None, EACH)
+    return replace(s, right=s.left, latent=latent, ranks=ranks, cache_dtype=None)
 
 
 def generate(s: Settings, on_step: OnStep | None = None) -> str:

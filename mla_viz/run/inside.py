@@ -23,7 +23,7 @@ class Vectors(Record):
 
     `q` and `q_latent` are rotated, `mix` is what the weights make of the values, `out` the sum over
     heads: a row a kept step. `latents` are [c_kv | k_rope], `heads` the cached [k | v] of key/value
-    heads, of every step.
+    heads, of every step. Latents narrower than the widest layer's have zeros behind them.
     """
 
     steps: Int[np.ndarray, " kept"]
@@ -95,7 +95,7 @@ def lane(
     """One side at (step, layer, head), a step that was kept, with that head's attention there."""
     step, layer, head = place
     here = int(np.flatnonzero(v.steps == step)[0]), layer
-    latent = None if v.latents is None else v.latents[step, layer]
+    latent = None if v.latents is None else _latents(v, g, step, layer)
     c_kv, k_rope = (None, None) if latent is None else _split(latent, g.kv_lora_rank)
     keys, values = keys_and_values(v, g, step + 1, layer, head)
     return Lane(
@@ -118,6 +118,11 @@ def _of(array: np.ndarray | None, *place: int) -> np.ndarray | None:
     return None if array is None else array[place]
 
 
+def _latents(v: Vectors, g: AttentionGeometry, steps: int | slice, layer: int) -> np.ndarray:
+    """A layer's [c_kv | k_rope], as wide as it is there."""
+    return v.latents[steps, layer, ..., : g.kv_lora_rank + getattr(g, "qk_rope_head_dim", 0)]
+
+
 def _split(rows: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
     return rows[..., :first], rows[..., first:]
 
@@ -130,7 +135,7 @@ def keys_and_values(
         group = g.n_heads // v.heads.shape[2]
         width = g.head_dim if isinstance(g, GQAGeometry) else g.qk_head_dim
         return _split(v.heads[layer, :tokens, head // group], width)
-    latents = v.latents[:tokens, layer]
+    latents = _latents(v, g, slice(tokens), layer)
     c_kv, k_rope = _split(latents, g.kv_lora_rank)
     if v.q_latent is not None:
         return latents, c_kv

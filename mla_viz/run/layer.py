@@ -43,6 +43,12 @@ class _Shape:
 
     attention: MLAGeometry
     n_layers: int = 1
+    ranks: None = None
+
+    @property
+    def widest(self) -> MLAGeometry:
+        """Its one layer's."""
+        return self.attention
 
 
 @dataclass(frozen=True, eq=False)

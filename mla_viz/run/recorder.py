@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class Recorder:
         self._format = kept if MECHANISMS[mechanism].segments(g.attention) else None
         self.settings = settings
         self._elem_bytes = weights.embedding.element_size()
-        both_sides = 2 * step_bytes(g.attention, g.n_layers)
+        both_sides = 2 * step_bytes(g.widest, g.n_layers)
         self._kept = kept_steps(n_steps, g.n_layers, g.attention.n_heads, both_sides)
         self._place = {step: at for at, step in enumerate(self._kept)}
         self._rows = {
@@ -131,6 +132,7 @@ class Recorder:
         tables = [empty if table is None else _numpy(table) for table in tables]
         arrays = [*self._bytes, self._time_us, self._top_probs]
         filled, allocated, working, time_us, top_probs = (sealed(x[:n_steps]) for x in arrays)
+        ranks = self.geometry.ranks
         return Side(
             mechanism=self.mechanism,
             geometry=self.geometry.attention,
@@ -147,6 +149,7 @@ class Recorder:
             cells=quantise_cells(tables),
             vectors=self._finished(n_steps, tables),
             cache_dtype=self._format and self._format.name,
+            ranks=ranks if ranks is None else sealed(np.array(ranks, dtype=np.int32)),
         )
 
     def _finished(self, n_steps: int, tables: list[np.ndarray]) -> Vectors:
@@ -202,7 +205,7 @@ def _newest(forward: Forward) -> dict[str, Tensor]:
     """What the newest token made in every layer, by the names of `Vectors`, and its logits."""
     layers = forward.layers
     seen = {
-        name: torch.stack([layer.seen[name][..., -1, :] for layer in layers])
+        name: _of_layers([layer.seen[name][..., -1, :] for layer in layers])
         for name in WATCHED
         if name in layers[0].seen
     }
@@ -220,6 +223,12 @@ def _newest(forward: Forward) -> dict[str, Tensor]:
     return seen
 
 
+def _of_layers(rows: list[Float[Tensor, "*lead _"]]) -> Float[Tensor, "n_layers *lead widest"]:
+    """Of all layers; what is narrower than the widest is filled with zeros."""
+    widest = max(row.shape[-1] for row in rows)
+    return torch.stack([F.pad(row, (0, widest - row.shape[-1])) for row in rows])
+
+
 def _rows(
     k: Float[Tensor, "n_kv_heads tokens qk"], v: Float[Tensor, "n_kv_heads tokens v"]
 ) -> Float[Tensor, "tokens n_kv_heads k_and_v"]:
@@ -228,7 +237,7 @@ def _rows(
 
 def _read_back(caches: list[Cache], step: int) -> Float[Tensor, "n_layers both"]:
     """A step's row of every layer's cache, multiplied out."""
-    return torch.stack([cache.table()[step] for cache in caches])
+    return _of_layers([cache.table()[step] for cache in caches])
 
 
 def _numpy(x: Tensor) -> Float[np.ndarray, "*shape"]:

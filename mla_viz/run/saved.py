@@ -16,14 +16,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mla_viz.config import told
+from mla_viz.config import check_ranks, told
 from mla_viz.mechanisms.formats import find_format
 from mla_viz.mechanisms.table import runs_weights_of
 from mla_viz.run.files import write_whole
 from mla_viz.run.record import sealed
 from mla_viz.run.trace import Run, Side
 
-VERSION = 3
+VERSION = 4
 ENTRY = "mla_viz_run"
 DTYPES = {"F64": "float64", "F32": "float32", "I64": "int64", "I32": "int32", "U8": "uint8"}
 CHUNK_BYTES = 1 << 20
@@ -225,13 +225,15 @@ def _check_side(name: str, side: Side, n_steps: int) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(legal)}, got {told(side.mechanism)}")
     if side.cache_dtype is not None:
         find_format(side.cache_dtype)
+    if side.ranks is not None:
+        check_ranks(side.ranks.tolist(), side.geometry, side.n_layers)
     if len(side.cache_bytes) != n_steps:
         raise ValueError(f"{name}: expected {n_steps} steps, got {len(side.cache_bytes)}")
     others = side.scores.steps, side.vectors.steps
     ascending = np.array_equal(np.intersect1d(kept, np.arange(n_steps)), kept)
     if not ascending or not all(np.array_equal(kept, steps) for steps in others):
         raise ValueError(f"{name}: expected the same kept steps, ascending, got {told(kept)}")
-    rows = side.n_layers, -(-n_steps // max(1, every)), side.cache_elems
+    rows = side.n_layers, -(-n_steps // max(1, every)), side.widest
     if every < 1 or side.cells.data.shape != rows:
         got = f"{side.cells.data.shape} for every {every}"
         raise ValueError(f"{name}.cells: expected {rows} cells, got {got}")

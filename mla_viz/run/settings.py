@@ -6,7 +6,15 @@ The page, the command line and Python share this one record and its defaults.
 from dataclasses import dataclass, fields
 from typing import get_args
 
-from mla_viz.config import ModelGeometry, check_float, check_int, check_text, check_whole
+from mla_viz.config import (
+    EACH,
+    ModelGeometry,
+    check_float,
+    check_int,
+    check_text,
+    check_whole,
+    told,
+)
 from mla_viz.mechanisms.formats import FORMATS, Format, find_format
 from mla_viz.mechanisms.table import check_mechanism
 from mla_viz.model.decoder import AnyWeights
@@ -40,9 +48,11 @@ class SideModel:
 class Settings:
     """Everything that decides a run. None leaves a field to the source of weights.
 
-    Heads, latent and new tokens are counts; `temperature` 0 takes the likeliest token; `top_k` 0
-    keeps all tokens; `cache_dtype` is the format that the right side's cache is kept in, None the
-    dtype itself. NumPy's integers, a torch.dtype and a torch.device are taken, and kept plain.
+    Heads, latent and new tokens are counts; `ranks` says whether a pretrained model's latents have
+    one rank in every layer or, "pooled", each its own at equal bytes; `temperature` 0 takes the
+    likeliest token; `top_k` 0 keeps all tokens; `cache_dtype` is the format that the right side's
+    cache is kept in, None the dtype itself. NumPy's integers, a torch.dtype and a torch.device are
+    taken, and kept plain.
     """
 
     prompt: str = EXAMPLE_PROMPT
@@ -54,6 +64,7 @@ class Settings:
     v_head_dim: int | None = None
     q_lora_rank: int | None = None
     layers: int | None = None
+    ranks: str = EACH
     left: str | None = None
     right: str | None = None
     max_new_tokens: int = 48
@@ -72,6 +83,11 @@ class Settings:
         for field, value in {"temperature": TEMPERATURE, **source.start}.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, value)
+        if self.ranks not in source.ranks:
+            legal = " or ".join(source.ranks)
+            raise ValueError(
+                f"ranks: expected {legal} with source {self.source}, got {told(self.ranks)}"
+            )
         check_mechanism("left", self.left)
         check_mechanism("right", self.right)
         check_int("max_new_tokens", self.max_new_tokens, 1, SYNTHETIC_CONTEXT)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mla_viz.config import AttentionGeometry, check_int
+from mla_viz.config import AttentionGeometry, at_rank, check_int
 from mla_viz.cost import cache_elems, operations, row_bytes
 from mla_viz.mechanisms.formats import FORMATS, Format
 from mla_viz.mechanisms.ledger import Operation
@@ -126,7 +126,7 @@ class AttentionRows(Record):
 class CacheCells(Record):
     """Cached values as one byte each: value = low + (high - low) * byte / 255, by layer.
 
-    Row i is token i * every.
+    Row i is token i * every. A layer narrower than the widest has zeros behind its values.
     """
 
     low_high: Float[np.ndarray, "n_layers 2"]
@@ -134,16 +134,18 @@ class CacheCells(Record):
     every: int
 
 
-def quantise_cells(tables: list[Float[np.ndarray, "seq elems"]]) -> CacheCells:
+def quantise_cells(tables: list[Float[np.ndarray, "seq _"]]) -> CacheCells:
     """Pack each layer's cache table into bytes, every k-th token where CELL_BYTES is passed."""
-    seq, elems = tables[0].shape
+    seq, elems = len(tables[0]), max(table.shape[1] for table in tables)
     every = max(1, -(-len(tables) * seq * elems // CELL_BYTES))
-    kept = np.stack([table[::every] for table in tables])
-    flat = kept.reshape(len(tables), -1)
-    low, high = (flat.min(1), flat.max(1)) if flat.size else (flat.sum(1), flat.sum(1))
-    span = np.where(high > low, high - low, 1)[:, None, None]
-    data = np.rint((kept - low[:, None, None]) / span * 255).astype(np.uint8)
-    return CacheCells(sealed(np.stack([low, high], 1).astype(np.float32)), sealed(data), every)
+    low_high = np.zeros((len(tables), 2), dtype=np.float32)
+    data = np.zeros((len(tables), -(-seq // every), elems), dtype=np.uint8)
+    for layer, table in enumerate(tables):
+        kept = table[::every]
+        if kept.size:
+            low, high = low_high[layer] = kept.min(), kept.max()
+            data[layer, :, : kept.shape[1]] = np.rint((kept - low) / ((high - low) or 1) * 255)
+    return CacheCells(sealed(low_high), sealed(data), every)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Side(Record):
     cache_bytes and allocated_bytes are summed over the real tensors, filled rows and whole buffers;
     working_bytes is the most that one layer rebuilt and threw away; time_us is measured, once.
     `cache_dtype` is the format that the cache is kept in, None where elements stay as they are.
+    Where latents are pooled over layers, `ranks` are each layer's, and `geometry` has their mean.
     """
 
     mechanism: str
@@ -180,29 +183,41 @@ class Side(Record):
     cells: CacheCells
     vectors: Vectors
     cache_dtype: str | None = None
+    ranks: Int[np.ndarray, " n_layers"] | None = None
 
     def candidates(self, step: int) -> list[tuple[str, float]]:
         """Next-token candidates after a step, likeliest first, as likely as they are drawn."""
         return list(zip(self.top_text[step], self.top_probs[step].tolist(), strict=True))
 
+    def of_layer(self, layer: int) -> AttentionGeometry:
+        """The attention of one layer."""
+        if self.ranks is None:
+            return self.geometry
+        return at_rank(self.geometry, int(self.ranks[layer]))
+
     @property
     def cache_elems(self) -> int:
-        """Elements cached for one token in one layer."""
+        """Elements cached for one token in one layer, on average over layers."""
         return cache_elems(self.mechanism, self.geometry)
+
+    @property
+    def widest(self) -> int:
+        """Elements cached for one token in the layer that caches most."""
+        return max(cache_elems(self.mechanism, self.of_layer(i)) for i in range(self.n_layers))
 
     @property
     def kept(self) -> Format | None:
         """The format that the cache is kept in."""
         return None if self.cache_dtype is None else FORMATS[self.cache_dtype]
 
-    @property
-    def row_bytes(self) -> int:
+    def row_bytes(self, layer: int = 0) -> int:
         """Bytes cached for one token in one layer, scales included; as the tensors measure."""
-        return row_bytes(self.mechanism, self.geometry, self.elem_bytes, self.kept)
+        return row_bytes(self.mechanism, self.of_layer(layer), self.elem_bytes, self.kept)
 
-    def operations(self, step: int) -> list[Operation]:
+    def operations(self, step: int, layer: int = 0) -> list[Operation]:
         """The counted ledger of one layer at a step."""
-        return operations(self.mechanism, self.geometry, step + 1, self.elem_bytes, self.kept)
+        g = self.of_layer(layer)
+        return operations(self.mechanism, g, step + 1, self.elem_bytes, self.kept)
 
     def lane(self, step: int, layer: int, head: int) -> Lane:
         """What this side computed at a step in one head of one layer.
@@ -217,11 +232,12 @@ class Side(Record):
                 f" {steps[1] - steps[0]}th is, and all of the last ones)"
             )
         scores, probs = (rows.row(step)[layer, head] for rows in (self.scores, self.probs))
-        return lane(self.vectors, self.geometry, scores, probs, (step, layer, head))
+        return lane(self.vectors, self.of_layer(layer), scores, probs, (step, layer, head))
 
     def flops(self, step: int) -> int:
-        """Counted FLOPs of the attention of all layers at a step."""
-        return self.n_layers * sum(op.flops for op in self.operations(step))
+        """Counted FLOPs of the attention of all layers at a step, linear in their ranks."""
+        ops = operations(self.mechanism, self.geometry, step + 1, self.elem_bytes, self.kept)
+        return self.n_layers * sum(op.flops for op in ops)
 
 
 @dataclass(frozen=True, eq=False)

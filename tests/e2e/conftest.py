@@ -78,6 +78,7 @@ def app_url(chromium: Browser) -> Iterator[str]:  # noqa: ARG001
     server.terminate()
     server.wait()
 
+
 DRAWN = """player => [...player.querySelectorAll("canvas")].every(canvas => {
     const width = canvas.parentElement.clientWidth * devicePixelRatio;
     return canvas.width === Math.round(width) || width === 0;

@@ -1,4 +1,4 @@
-// The two golden runs: their bytes, what was worked out for them by hand, and the player that shows one.
+// The golden runs: their bytes, what was worked out for them by hand, and the player that shows one.
 
 import { readFileSync } from "node:fs";
 
@@ -13,6 +13,7 @@ export const packed = (name = "golden.bin") => new Uint8Array(file(name));
 export const written = JSON.parse(file("golden.json"));
 export const SAME = readRun(packed());
 export const MODELS = readRun(packed("golden_models.bin"));
+export const CUT = readRun(packed("golden_cut.bin"));
 
 /** A golden run with its header edited, and with another name. */
 export function edited(name, edit) {

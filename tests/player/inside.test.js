@@ -4,9 +4,10 @@ import { test } from "node:test";
 import { progressOf } from "../../mla_viz/player/src/flow.js";
 import { scoreWords, sumOf } from "../../mla_viz/player/src/flowcells.js";
 import { laneAt, rowOf } from "../../mla_viz/player/src/lane.js";
+import { atLayer } from "../../mla_viz/player/src/payload.js";
 import { PHASES, phaseAt, phaseCounts } from "../../mla_viz/player/src/phases.js";
 import { sceneOf } from "../../mla_viz/player/src/scene.js";
-import { edited, MODELS, packed, SAME, show } from "./golden.js";
+import { CUT, edited, MODELS, packed, SAME, show } from "./golden.js";
 
 const PLACE = { step: 2, layer: 1, head: 2 };
 
@@ -24,6 +25,22 @@ test("keys and values are made from latents by the head's own matrices", () => {
     lane.mix.at(1),
     [0, 1, 2].reduce((sum, row) => sum + lane.probs[row] * rowOf(lane.values, row)[1], 0),
   );
+});
+
+test("latents are as wide as they are in their layer", () => {
+  for (const [layer, rank] of [3, 7].entries()) {
+    // They count up from 700 by 7 a layer and 14 a token.
+    const { latents, latent } = laneAt(atLayer(CUT, layer), "right", { ...PLACE, layer });
+    assert.deepEqual([latents.rows, latents.width], [3, rank]);
+    assert.deepEqual(
+      [...latent],
+      Array.from({ length: rank }, (_, at) => 728 + 7 * layer + at),
+    );
+    assert.deepEqual(
+      [...rowOf(latents, 1)],
+      Array.from({ length: rank }, (_, at) => 714 + 7 * layer + at),
+    );
+  }
 });
 
 test("absorbed, W_UK moves to the query and latents are keys and values", () => {

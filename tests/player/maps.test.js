@@ -149,12 +149,14 @@ test("rounded weights are drawn as they are", () => {
 
 const CELLS = {
   every: 1,
-  data: new NDArray(Uint8Array.of(9, 9, 9, 9, 10, 20, 30, 50, 60, 60, 70, 70), [3, 2, 2]),
+  data: new NDArray(Uint8Array.of(9, 9, 9, 9, 9, 9, 10, 20, 0, 30, 50, 0, 60, 60, 0, 70, 70, 0), [3, 2, 3]),
 };
+/** Of the layer's width, which is not the widest. */
+const pooledCells = (image, layer, nSteps, cells = CELLS) =>
+  cache.poolCells(image, { cells, cache_elems: 2 }, layer, nSteps, SCALE);
 
 test("cells are drawn one by one where a pixel is no larger, and by their mean where it is", () => {
-  const draw = (width, height, layer) =>
-    picture(width, height, (image) => cache.poolCells(image, CELLS, layer, 2, SCALE));
+  const draw = (width, height, layer) => picture(width, height, (image) => pooledCells(image, layer, 2));
   assert.deepEqual(draw(2, 2, 1), [
     [11, 21],
     [31, 51],
@@ -169,7 +171,7 @@ test("cells are drawn one by one where a pixel is no larger, and by their mean w
 });
 
 test("cells of every second token last for two", () => {
-  const rows = picture(1, 4, (image) => cache.poolCells(image, { ...CELLS, every: 2 }, 1, 4, SCALE));
+  const rows = picture(1, 4, (image) => pooledCells(image, 1, 4, { ...CELLS, every: 2 }));
   assert.deepEqual(rows, [[16], [16], [41], [41]]);
 });
 

@@ -195,7 +195,8 @@ test("a cache in fewer bits is no warning: the badge says what it is and what it
   const rounded = (same) =>
     edited("golden.bin", (header) => {
       header.same_tokens = same;
-      Object.assign(header.right, { kept: { name: "int8", about: "Kept in int8." }, row_bytes: 11 });
+      Object.assign(header.right, { kept: { name: "int8", about: "Kept in int8." } });
+      header.right.layers[0].row_bytes = 11;
     });
   const page = show({ bytes: rounded(true), search: "?step=1" });
   assert.equal(page.find(".badge").getAttribute("data-verdict"), "rounded");
@@ -227,10 +228,9 @@ test("two models have no differences, and the page says so", () => {
 
 test("a cut of a pretrained model is one model, and the page says what it loses", () => {
   const cut = { kl: 0.0512, agreement: 0.9, tokens: 40, text: "own", whole: false };
+  Object.assign(cut, { elems: 20, pooled: false, decoupled: false });
   const bytes = edited("golden_models.bin", (header) => {
     Object.assign(header, { cut, same_tokens: false });
-    Object.assign(header.left, { cache_elems: 30 });
-    Object.assign(header.right, { cache_elems: 20 });
   });
   const page = show({ bytes });
   assert.equal(page.find(".badge").getAttribute("data-verdict"), "rounded");
@@ -240,15 +240,39 @@ test("a cut of a pretrained model is one model, and the page says what it loses"
     "over these 40 tokens, KL(left || right) is 0.0512 nats a token, and both find the same next token likeliest at 90 %",
   );
   assert.equal(page.text(".same"), "the right side would choose another token at some step");
-  const alike = (whole) =>
-    edited("golden_models.bin", (header) => {
-      header.cut = { ...cut, whole };
-      header.left.cache_elems = header.right.cache_elems;
+  const changed = (change) =>
+    show({
+      bytes: edited("golden_models.bin", (header) => {
+        header.cut = { ...cut, ...change };
+      }),
     });
-  assert.equal(show({ bytes: alike(true) }).text(".verdict"), "✓ one model, nothing cut off");
-  const apart = show({ bytes: alike(false) });
+  assert.equal(changed({ whole: true }).text(".verdict"), "✓ one model, nothing cut off");
+  assert.equal(changed({ pooled: true }).text(".verdict"), "≈ one model, one cache cut to 20 on average");
+  const apart = changed({ decoupled: true });
   assert.equal(apart.text(".verdict"), "≈ one model, one cache with RoPE decoupled");
   assert.equal(apart.find(".badge").getAttribute("data-verdict"), "rounded");
+});
+
+test("another layer shows what it caches and counts", () => {
+  const page = show({ name: "golden_cut.bin", search: "?step=2" });
+  const shown = () => [
+    page.text(".panel.right .cache .caption"),
+    page.texts(".panel.right .ledger .shapes").find((shapes) => shapes.startsWith("(2×")),
+    page.text(".panel.right .ledger tfoot .count"),
+  ];
+  const first = shown();
+  assert.match(first[0], /layer 1: 2 tokens × 3 values$/);
+  assert.equal(first[1], "(2×3)·(3×16)");
+  assert.equal(page.text(".panel.left .cache .caption"), "Cache, layer 1: 2 tokens × 16 values");
+  const layers = page.find("select[name=layer]");
+  layers.value = "1";
+  page.fire(layers, "change");
+  page.frame();
+  const second = shown();
+  assert.match(second[0], /layer 2: 2 tokens × 7 values$/);
+  assert.equal(second[1], "(2×7)·(7×16)");
+  assert.notEqual(second[2], first[2]);
+  assert.equal(page.text(".verdict"), "≈ one model, one cache cut to 5 on average");
 });
 
 test("candidates of both sides stand side by side, the likeliest first", () => {

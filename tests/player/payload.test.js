@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { NDArray } from "../../mla_viz/player/src/ndarray.js";
-import { readRun } from "../../mla_viz/player/src/payload.js";
+import { atLayer, readRun } from "../../mla_viz/player/src/payload.js";
 import { AttentionRows } from "../../mla_viz/player/src/rows.js";
-import { edited, packed, written } from "./golden.js";
+import { CUT, edited, packed, SAME, written } from "./golden.js";
 
 /** What was read, as plain values: arrays nested by their shape, attention in a row again. */
 function plain(value, path = "") {
@@ -26,12 +26,27 @@ for (const [name, expected] of Object.entries(written)) {
     const { run, prompt, ...read } = plain(readRun(packed(name)));
     for (const hash of [run, prompt]) assert.match(hash, /^[0-9a-f]{16}$/);
     for (const side of [expected.left, expected.right]) {
+      Object.assign(side, side.layers[0]);
       side.attention = { exact: side.attention.exact, steps: side.attention.steps };
       side.vectors.scores = { exact: true, steps: side.vectors.steps };
     }
     assert.deepEqual(read, expected);
   });
 }
+
+test("a run is as one of its layers has it", () => {
+  assert.equal(atLayer(SAME, 1), SAME);
+  for (const [layer, rank] of [3, 7].entries()) {
+    const { left, right } = atLayer(atLayer(CUT, 1 - layer), layer);
+    assert.deepEqual([left.cache_elems, left.dims.latent, left.layers.length], [16, 0, 1]);
+    assert.deepEqual([right.cache_elems, right.row_bytes, right.dims.latent], [rank, 4 * rank, rank]);
+    assert.deepEqual(right.segments, [{ label: "latent c_KV", elems: rank, parts: [] }]);
+    const expand = right.operations.find(({ name }) => name === "expand all");
+    // Two tokens' latents times a matrix of rank x (2 key/value heads, keys and values of 4).
+    assert.equal(expand.flops.at(1), 2 * 2 * rank * 16);
+    assert.equal(expand.shape.inner, rank);
+  }
+});
 
 test("attention rows are found by step, layer and head", () => {
   // Of 2 layers and 3 heads: step 2 lies behind 6 + 12 weights, layer 1 three heads of 3 further.
@@ -74,9 +89,9 @@ test("an array is read by its indices, the last one running fastest", () => {
 
 test("another version is refused in one line", () => {
   const later = edited("golden.bin", (header) => {
-    header.version = 8;
+    header.version = 9;
   });
-  assert.throws(() => readRun(later), { message: "payload: expected version 7, got 8; load the page anew" });
+  assert.throws(() => readRun(later), { message: "payload: expected version 8, got 9; load the page anew" });
 });
 
 test("bytes that start anywhere in a buffer are read", () => {

@@ -193,20 +193,22 @@ test("no table is longer than can be made at every step, and it says what it lea
       { label: "k", elems: 4000 },
       { label: "v", elems: 1000 },
     ];
-    Object.assign(left, { n_heads: 100, cache_elems: 5001 });
-    left.segments = [
+    left.n_heads = 100;
+    const segments = [
       { label: "head 1", elems: 5000, parts },
       { label: "head 2", elems: 1, parts: [] },
     ];
-    Object.assign(right, { cache_elems: 5000, segments: [{ label: "latent", elems: 5000, parts: [] }] });
+    Object.assign(left.layers[0], { cache_elems: 5001, segments });
+    const latent = [{ label: "latent", elems: 5000, parts: [] }];
+    Object.assign(right.layers[0], { cache_elems: 5000, segments: latent });
   });
   const sizes = [".left .cache", ".right .cache", ".left .heads"].map((part) => {
     const { note, rows } = tableOf(`.panel${part}`, { bytes: large, search: "?step=3" });
     return [note.split(": ")[1], rows.slice(1).map(({ length }) => length - 1)];
   });
   assert.deepEqual(sizes.slice(0, 2), [
-    ["4096 of 5001 values, pooled, one byte each.", [4000, 96]],
-    ["4096 of 5000 values, pooled, one byte each.", [4096]],
+    ["4096 of 5001 values, one byte each.", [4000, 96]],
+    ["4096 of 5000 values, one byte each.", [4096]],
   ]);
   assert.match(sizes[2][0], /^64 of 100 heads,/);
   assert.equal(sizes[2][1].length, 64);

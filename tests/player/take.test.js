@@ -222,8 +222,9 @@ test("a picture's CSV has the rows of its table, to the last digit", async () =>
 
 test("a CSV leaves out nothing that a table has no room for", async () => {
   const large = edited("golden.bin", ({ left }) => {
-    Object.assign(left, { n_heads: 100, cache_elems: 5001 });
-    left.segments = [{ label: "head 1", elems: 5001, parts: [] }];
+    left.n_heads = 100;
+    const segments = [{ label: "head 1", elems: 5001, parts: [] }];
+    Object.assign(left.layers[0], { cache_elems: 5001, segments });
   });
   const page = show({ bytes: large, search: "?step=3", width: 366 });
   const cache = (await taken(page, ".panel.left .cache", "CSV")).text.trimEnd().split("\r\n");

@@ -52,12 +52,12 @@ function paintBadge({ badge, verdict, what, same, differences }, { run, step }) 
  * @type {(run: Run) => [kind: string, words: string]}
  */
 function verdictOf(run) {
-  const { same_model: sameModel, same_tokens: sameTokens, cut, left, right } = run;
+  const { same_model: sameModel, same_tokens: sameTokens, cut, right } = run;
   const { kept } = right;
   if (cut) {
     if (cut.whole) return ["same", "✓ one model, nothing cut off"];
-    const least = Math.min(left.cache_elems, right.cache_elems);
-    const as = left.cache_elems === right.cache_elems ? "with RoPE decoupled" : `cut to ${least}`;
+    const { elems, pooled, decoupled } = cut;
+    const as = decoupled ? "with RoPE decoupled" : `cut to ${elems}${pooled ? " on average" : ""}`;
     return ["rounded", `≈ one model, one cache ${as}`];
   }
   if (!sameModel) return ["different", "≠ different models"];

@@ -20,7 +20,7 @@ import { bytesText, plural, signedText } from "./words.js";
 
 /** @import { Context, Picture, Surface } from "./canvas.js" */
 /** @import { Cursors, Grid } from "./cursor.js" */
-/** @import { Cells, Segment } from "./layout.d.ts" */
+/** @import { Segment } from "./layout.d.ts" */
 /** @import { Run, Side, SideName } from "./payload.js" */
 /** @import { Part, View } from "./stage.js" */
 /** @import { Sheet } from "./table.js" */
@@ -117,7 +117,7 @@ function drawCells(context, { surface, name }, view, rowHeight, width) {
   const key = `${theme.key}|${layer}`;
   const [wide, high] = [Math.round(width * surface.ratio), Math.round(rows * surface.ratio)];
   const image = imageFor(surface, key, wide, high, (picture) => {
-    poolCells(picture, run[name].cells, layer, run.n_steps, theme[name].scale);
+    poolCells(picture, run[name], layer, run.n_steps, theme[name].scale);
   });
   const shown = Math.max(1, Math.round((image.height * (step + 1)) / run.n_steps));
   context.imageSmoothingEnabled = false;
@@ -126,11 +126,11 @@ function drawCells(context, { surface, name }, view, rowHeight, width) {
 
 /**
  * Fill the image with the mean of the cells under each pixel, or the cell itself where it is wider.
- * @type {(picture: Picture, cells: Cells, layer: number, nSteps: number, scale: Uint32Array) => void}
+ * @type {(picture: Picture, side: Pick<Side, "cells" | "cache_elems">, layer: number, nSteps: number, scale: Uint32Array) => void}
  */
-export function poolCells({ pixels, width, height }, cells, layer, nSteps, scale) {
+export function poolCells({ pixels, width, height }, { cells, cache_elems: elems }, layer, nSteps, scale) {
   const { every } = cells;
-  const [, tokens, elems] = cells.data.shape;
+  const [, tokens] = cells.data.shape;
   const first = Array.from({ length: width }, (_, x) => Math.floor((x * elems) / width));
   const end = first.map((from, x) => Math.max(from + 1, Math.floor(((x + 1) * elems) / width)));
   const sums = new Float64Array(width);
@@ -204,18 +204,10 @@ function drawToCome(context, { run, step, theme }, { rowHeight, plotHeight }, wi
  */
 function writePooled(context, theme, side, { elementWidth, rowHeight, plotHeight }, surface) {
   const subPixel = Math.min(elementWidth, rowHeight) * surface.ratio < 1;
-  const reduced = isReduced(side);
+  const reduced = side.cells.every > 1;
   if (!side.cache_elems || !(reduced || subPixel)) return;
   const words = reduced ? "pooled" : "pooled for display: mean under each pixel";
   write(context, theme, words, surface.width - 2, plotHeight + 29, { align: "right", size: 10.5 });
-}
-
-/**
- * Whether the cells that travelled are fewer than the cached values.
- * @type {(side: Side) => boolean}
- */
-function isReduced({ cells, cache_elems: elems }) {
-  return cells.data.shape[2] !== elems || cells.every > 1;
 }
 
 /** @type {(context: Context, theme: Theme, segments: Segment[], scale: Scale) => void} */
@@ -299,7 +291,7 @@ export function cacheGrid({ run, step, layer }, { surface, name }, goTo) {
 /** @type {(run: Run, side: Side, layer: number, pos: number, index: number) => string} */
 function cacheWords(run, side, layer, pos, index) {
   const { value, low, high } = cellValue(side, layer, pos, index);
-  const kept = isReduced(side) ? "pooled, one byte" : "one byte";
+  const kept = side.cells.every > 1 ? "pooled, one byte" : "one byte";
   const read = side.kept ? `kept in ${side.kept.name}, as it is read back\n` : "";
   return (
     `token ${tokenWords(run, pos)}\n${elementWords(side.segments, index)}\n${read}` +
@@ -319,7 +311,7 @@ function cacheSheet({ run, step, layer }, name, most = TABLE_CELLS) {
     values: Array.from({ length: elems }, (_, index) => cellValue(side, layer, step, from + index).value),
   }));
   const count = rows.reduce((sum, { values }) => sum + values.length, 0);
-  const kept = isReduced(side) ? "pooled, one byte each" : "one byte each";
+  const kept = side.cells.every > 1 ? "pooled, one byte each" : "one byte each";
   return {
     note: `Cached of token ${tokenWords(run, step)}: ${count} of ${plural(side.cache_elems, "value")}, ${kept}.`,
     corner: "value",
@@ -353,10 +345,10 @@ function stretchesOf(segments, most) {
  * The cached value of a token and element, as its byte has it, and the range that it was rounded over.
  * @type {(side: Side, layer: number, pos: number, index: number) => Record<"value" | "low" | "high", number>}
  */
-export function cellValue({ cells, cache_elems: cached }, layer, pos, index) {
-  const [, tokens, elems] = cells.data.shape;
+export function cellValue({ cells }, layer, pos, index) {
+  const [, tokens] = cells.data.shape;
   const row = Math.min(tokens - 1, Math.floor(pos / cells.every));
-  const level = cells.data.at(layer, row, Math.floor((index * elems) / cached));
+  const level = cells.data.at(layer, row, index);
   const [low, high] = cells.low_high.part(layer);
   return { value: low + ((high - low) * level) / 255, low, high };
 }

@@ -102,12 +102,17 @@ export function mixed(weights, matrix, rows) {
   return sum;
 }
 
-/** @type {(side: Side, tokens: number, layer: number) => Matrix | null} */
-function latentsOf({ vectors: { latents } }, tokens, layer) {
+/**
+ * What a layer's latents are, as wide as they are there.
+ * @type {(side: Side, tokens: number, layer: number) => Matrix | null}
+ */
+function latentsOf({ vectors: { latents }, dims }, tokens, layer) {
   if (!latents) return null;
-  const width = latents.shape[2];
+  const width = dims.latent + dims.rope;
   const data = new Float32Array(tokens * width);
-  for (let token = 0; token < tokens; token += 1) data.set(latents.part(token, layer), token * width);
+  for (let token = 0; token < tokens; token += 1) {
+    data.set(latents.part(token, layer).subarray(0, width), token * width);
+  }
   return { data, rows: tokens, width };
 }
 

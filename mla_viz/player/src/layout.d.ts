@@ -73,7 +73,7 @@ export interface Attention {
   data: NDArray<Float32Array | Uint8Array, [values: number]>;
 }
 
-/** Cached values in bytes: low + (high - low) * byte / 255; row i is token i * every. */
+/** Cached values in bytes: low + (high - low) * byte / 255; row i is token i * every. A layer that caches fewer elements than another has nothing behind them. */
 export interface Cells {
   every: number;
   low_high: NDArray<Float32Array, [n_layers: number, ends: number]>;
@@ -91,7 +91,7 @@ export interface Dims {
   scale: number;
 }
 
-/** What attention made on its way at some steps, of `n_layers` layers from `first` on. `scores` are rows like those of Attention. `latents` and `heads` are those of every token. Where a mechanism has no such vector stands null. */
+/** What attention made on its way at some steps, of `n_layers` layers from `first` on. `scores` are rows like those of Attention. `latents` and `heads` are those of every token; latents narrower than another layer's have nothing behind them. Where a mechanism has no such vector stands null. */
 export interface Vectors {
   first: number;
   n_layers: number;
@@ -130,7 +130,17 @@ export interface Kept {
   about: string;
 }
 
-/** One mechanism's decoding. Bytes are of all layers, elements of one token in one layer. `working_bytes` alone are of one layer, since the next one needs them no more, as are `row_bytes` of one token in one layer. `sized` is `short` with what tells its cache from that of other heads; `cache_reads` are the cached elements that the ledger reads, each as often as it does. `kept` is null where a cache keeps its elements as they are. */
+/** What one layer caches of a token, and counts. `cache_reads` are the cached elements that the ledger reads, each as often as it does. */
+export interface Layer {
+  dims: Dims;
+  cache_elems: number;
+  row_bytes: number;
+  cache_reads: number;
+  segments: Segment[];
+  operations: Operation[];
+}
+
+/** One mechanism's decoding. Bytes are of all layers. `working_bytes` alone are of one layer, since the next one needs them no more. `sized` is `short` with what tells its cache from that of other heads. `layers` is one for all where they are alike. `kept` is null where a cache keeps its elements as they are. */
 export interface Side {
   mechanism: string;
   label: string;
@@ -139,19 +149,14 @@ export interface Side {
   sized: string;
   color: Colour;
   n_heads: number;
-  dims: Dims;
   elem_bytes: number;
-  cache_elems: number;
-  row_bytes: number;
   kept: Kept | null;
-  cache_reads: number;
-  segments: Segment[];
+  layers: Layer[];
   baselines: Baseline[];
   cache_bytes: NDArray<Float64Array, [steps: number]>;
   allocated_bytes: NDArray<Float64Array, [steps: number]>;
   working_bytes: NDArray<Float64Array, [steps: number]>;
   time_us: NDArray<Float32Array, [steps: number, n_layers: number]>;
-  operations: Operation[];
   attention: Attention;
   cells: Cells;
   vectors: Vectors;
@@ -160,7 +165,7 @@ export interface Side {
 
 /** Vectors of a run that did not travel with it: those of one more layer. */
 export interface Rest {
-  version: 7;
+  version: 8;
   run: string;
   left: Vectors;
   right: Vectors;
@@ -177,18 +182,21 @@ export interface Loss {
   tokens: number;
 }
 
-/** A pretrained model beside a cut of it: the right side against the left, over `tokens`. `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find one likeliest; `text` is the left side's, and `whole` whether nothing was left out. */
+/** A pretrained model beside a cut of it: the right side against the left, over `tokens`. `kl` is KL(left || right) in nats a token, `agreement` the share of tokens at which both find one likeliest; `text` is the left side's, and `whole` whether nothing was left out. `elems` are the fewest values that a side caches of a token, a layer on average; `pooled` is whether layers differ in it, `decoupled` whether keys differ and not their number. */
 export interface Cut {
   kl: number;
   agreement: number;
   tokens: number;
   text: string;
   whole: boolean;
+  elems: number;
+  pooled: boolean;
+  decoupled: boolean;
 }
 
 /** A prompt decoded by two mechanisms. `run` names its content, but for what the clock measured, `prompt` its prompt alone. */
 export interface Run {
-  version: 7;
+  version: 8;
   run: string;
   prompt: string;
   dtype: string;

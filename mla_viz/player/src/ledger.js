@@ -10,7 +10,7 @@ import { bytesText, countText, timeText } from "./words.js";
 /** @import { Choose } from "./player.js" */
 /** @import { Part, View } from "./stage.js" */
 /** @typedef {{ flops: number, read: number, written: number }} Counts */
-/** @typedef {{ row: HTMLElement, shapes: HTMLElement, counts: HTMLElement[], operation: Operation }} Row */
+/** @typedef {{ row: HTMLElement, shapes: HTMLElement, counts: HTMLElement[] }} Row */
 /**
  * @typedef {object} Ledger
  * @property {HTMLElement} caption
@@ -62,7 +62,7 @@ function makeOperation(operation, choose) {
   row.addEventListener("pointerenter", () => choose({ lit: phase }));
   row.addEventListener("pointerleave", () => choose({ lit: null }));
   row.addEventListener("click", () => choose({ inside: true, at: phase + 1 }));
-  return { row, shapes, counts, operation };
+  return { row, shapes, counts };
 }
 
 /** @type {(parts: Ledger, name: SideName, view: View) => void} */
@@ -71,7 +71,8 @@ function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer
   const sums = { flops: 0, read: 0, written: 0 };
   setText(caption, `Operations of this step, layer ${layer + 1}: FLOPs, bytes read and written`);
   const now = inside ? PHASES[lit ?? phaseAt(at)] : null;
-  for (const { row, shapes, counts, operation } of rows) {
+  rows.forEach(({ row, shapes, counts }, index) => {
+    const operation = side.operations[index];
     row.classList.toggle("lit", operation.phase === now);
     const flops = operation.flops.at(step);
     const read = operation.bytes_read.at(step);
@@ -81,7 +82,7 @@ function paintLedger({ caption, rows, total, remarks }, name, { run, step, layer
     sums.written += written;
     setText(shapes, shapesText(operation.shape, step + 1));
     showCounts(counts, { flops, read, written });
-  }
+  });
   showCounts(total, sums);
   setText(remarks, ledgerRemarks(side, step, layer));
 }

@@ -7,7 +7,8 @@ import { AttentionRows } from "./rows.js";
 /** @import * as Layout from "./layout.d.ts" */
 /** @import { Data } from "./ndarray.js" */
 /** @typedef {Omit<Layout.Vectors, "scores"> & { scores: AttentionRows }} Vectors */
-/** @typedef {Omit<Layout.Side, "attention" | "vectors"> & { attention: AttentionRows, vectors: Vectors }} Side */
+/** @typedef {Omit<Layout.Side, "attention" | "vectors"> & { attention: AttentionRows, vectors: Vectors }} AnySide */
+/** @typedef {AnySide & Layout.Layer} Side as one of its layers has it */
 /** @typedef {Omit<Layout.Run, "left" | "right"> & { left: Side, right: Side }} Run */
 /** @typedef {"left" | "right"} SideName */
 /** @typedef {Uint8Array<ArrayBuffer>} Packed */
@@ -16,13 +17,13 @@ import { AttentionRows } from "./rows.js";
 export const SIDES = ["left", "right"];
 
 /** @type {Layout.Run["version"]} */
-const VERSION = 7;
+const VERSION = 8;
 const DTYPES = { f64: Float64Array, f32: Float32Array, i32: Int32Array, u8: Uint8Array };
 
 /** @typedef {{ offset: number, dtype: keyof typeof DTYPES, shape: number[] }} Entry */
 
 /**
- * The run in these bytes: the header, each array in its place, attention by rows.
+ * The run in these bytes, as its first layer has it: the header, each array in its place, attention by rows.
  * @type {(bytes: Packed) => Run}
  */
 export function readRun(bytes) {
@@ -79,11 +80,25 @@ function arrayOf({ offset, dtype, shape }, blobs) {
   return new NDArray(new DTYPES[dtype](blobs.buffer, blobs.byteOffset + offset, size), shape);
 }
 
+/**
+ * A run as one of its layers has it: what that caches and counts.
+ * @type {(run: Run, layer: number) => Run}
+ */
+export function atLayer(run, layer) {
+  if (SIDES.every((name) => run[name].layers.length === 1)) return run;
+  const [left, right] = SIDES.map((name) => {
+    const { layers } = run[name];
+    return { ...run[name], ...layers[Math.min(layer, layers.length - 1)] };
+  });
+  return { ...run, left, right };
+}
+
 /** @type {(side: Layout.Side, nLayers: number) => Side} */
 function withRows(side, nLayers) {
-  const { attention, vectors, n_heads: nHeads } = side;
+  const { attention, vectors, layers, n_heads: nHeads } = side;
   return {
     ...side,
+    ...layers[0],
     attention: new AttentionRows(attention, nLayers, nHeads),
     vectors: vectorsOf(vectors, nHeads),
   };

@@ -7,7 +7,7 @@ import { element, find } from "./dom.js";
 import { makePhases } from "./inside.js";
 import { listenToKeys } from "./keyboard.js";
 import { hasVectors, keepsStep } from "./lane.js";
-import { readRun, withRest } from "./payload.js";
+import { atLayer, readRun, withRest } from "./payload.js";
 import { COUNT, PHASES, PHASES_PER_SECOND, phaseAt } from "./phases.js";
 import { makeStage } from "./stage.js";
 import { positionOf, STOPS } from "./stops.js";
@@ -20,7 +20,7 @@ import { makeTransport } from "./transport.js";
  * whether that moves, `lit` a phase that is pointed at, `tour` the stop of the tour, null outside it.
  * @typedef {{ step: number, layer: number, head: number, speedName: string, playing: boolean, inside: boolean, at: number, phasing: boolean, lit: number | null, tour: number | null }} Position
  */
-/** `wanted` is the layer whose vectors the host was asked for last, null before. */
+/** `run` is as `layer` has it; `wanted` is the layer whose vectors the host was asked for last, null before. */
 /** @typedef {Position & { run: Run | null, wanted: number | null }} State */
 /** @typedef {State & { run: Run }} Loaded */
 /** @typedef {{ want?: (rest: { run: string, layer: number }) => void }} Host whoever shows the player, and may have more */
@@ -143,8 +143,10 @@ function clamp(index, count) {
  */
 function settle(player) {
   const { root, state } = player;
-  const { run, step, playing } = state;
-  if (!run) return;
+  const { step, playing } = state;
+  if (!state.run) return;
+  const run = atLayer(state.run, state.layer);
+  state.run = run;
   const [left, right] = [run.left.cache_bytes.at(step), run.right.cache_bytes.at(step)];
   Object.assign(root.dataset, { step, steps: run.n_steps, playing, leftBytes: left, rightBytes: right });
   player.transport.show({ ...state, run });

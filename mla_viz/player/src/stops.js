@@ -159,12 +159,12 @@ function whyKeepIt({ run, step }) {
 /** @type {(sight: Sight) => Told} */
 function whatLeftKeeps({ run, step }) {
   const { side, name } = named(run, "left");
-  const { segments, cache_elems: kept, elem_bytes: each } = side;
+  const { segments, cache_elems: kept, elem_bytes: each, layers } = side;
   return {
     question: `How many numbers does ${name} keep of one token, in one layer?`,
     ...among(kept, [segments[0]?.elems ?? side.dims.d_model, side.dims.d_model, run.right.cache_elems]),
     because: kept
-      ? `${capitalised(segmentWords(side))}: ${grouped(kept)} numbers of ${plural(each, "byte")}, in each of ${plural(run.n_layers, "layer")}. After ${plural(step + 1, "token")} that is ${bytesText(side.cache_bytes.at(step))}.`
+      ? `${capitalised(segmentWords(side))}: ${grouped(kept)} numbers of ${plural(each, "byte")}, in ${layers.length > 1 ? "this one" : "each"} of ${plural(run.n_layers, "layer")}. After ${plural(step + 1, "token")} all layers hold ${bytesText(side.cache_bytes.at(step))}.`
       : `None: ${name} keeps nothing, and makes every key and value anew at each step.`,
   };
 }
@@ -257,7 +257,7 @@ function whyApart({ left, right, cut, dtype }, same) {
   const { kept } = right;
   if (cut && !cut.whole) {
     const [least, most] = [left.cache_elems, right.cache_elems].sort((a, b) => a - b).map(grouped);
-    return least === most
+    return cut.decoupled
       ? ": one model, but with RoPE decoupled some of its keys know no position"
       : `: one model, but ${least} numbers of ${most} are kept, and keys are made of what is left`;
   }
