@@ -96,6 +96,7 @@ def _side_record(side: Side, n_steps: int) -> dict[str, Any]:
     return {
         "mechanism": side.mechanism,
         "cache_elems_per_token_per_layer": side.cache_elems,
+        "ranks": None if side.ranks is None else side.ranks.tolist(),
         "cache_dtype": side.cache_dtype,
         "cache_bytes": int(side.cache_bytes[-1]),
         "steps": steps,
@@ -121,6 +122,7 @@ def print_run(run: Run) -> None:
     for side in run.sides():
         print(
             f"{side.mechanism:13s} caches {side.cache_elems:,} values a token and layer"
+            f"{'' if side.ranks is None else ' on average'}"
             f"{f' in {side.cache_dtype}' if side.cache_dtype else ''},"
             f" {side.cache_bytes[-1]:,} bytes after {run.n_steps} tokens;"
             f" attention {side.time_us.sum() / 1e3:.1f} ms in all, measured once"

@@ -107,6 +107,7 @@ RECORD = {
     "left": {
         "mechanism": "mla_expanded",
         "cache_elems_per_token_per_layer": 2 * (2 + 2 + 2),
+        "ranks": None,
         "cache_dtype": None,
         "cache_bytes": 192,
         "steps": [
@@ -117,6 +118,7 @@ RECORD = {
     "right": {
         "mechanism": "mla_absorbed",
         "cache_elems_per_token_per_layer": 4 + 2,
+        "ranks": None,
         "cache_dtype": "int8",
         "cache_bytes": 960,
         "steps": [
@@ -213,6 +215,7 @@ CHOSEN = {
     "dtype": "float64",
     "device": "cpu",
     "cache_dtype": "fp8_all",
+    "ranks": "each",
 }
 
 

@@ -4,7 +4,9 @@ import json
 from itertools import product
 from unittest.mock import patch
 
+import numpy as np
 import pytest
+import torch
 
 from mla_viz.cli import main
 from mla_viz.findings import cuts as findings
@@ -22,7 +24,7 @@ from mla_viz.ui.decode.sidebar import CHAT
 from tests.fetched import place_tiny
 from tests.instant import HerePool
 from tests.screens import page, said
-from tests.test_fetch import write_components
+from tests.test_fetch import write_bases, write_components
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -63,6 +65,25 @@ def test_it_is_offered_and_decoded_beside_its_cut():
     told = cut_of(payload)
     assert f"KL(original || cut) is **{told['kl']:.4f} nats**" in said(app)[-1]
     assert f"**{told['agreement']:.0%}**" in said(app)[-1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_ranks_may_be_pooled_over_layers_and_the_page_says_how_far_they_go(data_folder):
+    costs = np.zeros((2, 64))
+    costs[0, :31], costs[1, :9] = 1, 2
+    write_bases(data_folder, 2, 64, torch.from_numpy(costs))
+    app = decoded(latent=20, ranks="pooled")
+    settings, payload = app.session_state.shown
+    assert (settings.ranks, cut_of(payload)["pooled"]) == ("pooled", True)
+    assert app.title[0].value == "One model, its cache cut to 20 of 64 numbers"
+    between = "of 20 numbers a token on average, 9 in layer 2 to 31 in layer 1. The left"
+    assert between in app.caption[0].value
+    kinds = [words.split(", ")[1] for words in captions(app) if "by itself" in words]
+    assert kinds == ["64 numbers a token and layer", "20 numbers a token and layer on average"]
+    app.selectbox(key="ranks").set_value("each").run()
+    assert app.session_state.shown[0].ranks == "each"
+    assert "of 20 numbers a token. The left" in app.caption[0].value
+    assert not cut_of(app.session_state.shown[1])["pooled"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -158,6 +179,9 @@ def test_labels_do_not_call_them_different_models():
         "tokens": run.n_steps,
         "text": run.text,
         "whole": False,
+        "elems": 42,
+        "pooled": False,
+        "decoupled": False,
     }
 
 
@@ -171,7 +195,8 @@ def test_decoupled_nothing_is_left_out_where_all_keys_are_turned(
     write_components(data_folder, 2, 4, 2, 16)
     shape = {"latent": latent, "qk_rope_head_dim": turned}
     run = decode("the", source="smollm2-decoupled", left="gqa", max_new_tokens=2, **shape)
-    assert cut_of(pack_run(run))["whole"] == whole
+    told = cut_of(pack_run(run))
+    assert (told["whole"], told["decoupled"]) == (whole, not whole and latent + turned == 64)
     assert (run.mean_kl < ROUNDING) == whole
 
 

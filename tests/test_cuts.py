@@ -8,10 +8,10 @@ import pytest
 
 from mla_viz.config import GQAGeometry
 from mla_viz.cost import cache_elems
-from mla_viz.figures.cuts import NAMES, cuts_figure
+from mla_viz.figures.cuts import NAMES, cuts_figure, ranks_figure, ranks_numbers
 from mla_viz.findings.cuts import load_cuts
 from mla_viz.ui import cuts as ui_cuts
-from mla_viz.ui.cuts import caption, pretrained_section, where_words
+from mla_viz.ui.cuts import caption, pretrained_section, ranks_words, where_words
 from tests.screens import ROOT, said, section, tables
 
 FOUND = load_cuts()
@@ -134,6 +134,21 @@ def test_the_figure_has_every_cut_against_its_bytes(text, rank):
     upright = [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1]
     assert set(upright) == ({LAYERS * 200 * 2} if rank else set())
     assert figure.data[0].error_y.array[-1] == PLAIN[text][-1].kl_error
+
+
+def test_the_figure_of_ranks_has_each_layers_beside_what_all_keep_alike():
+    pooled = [row for row in rows_of("prose") if row.pooled]
+    figure = ranks_figure(rows_of("prose"), dark=False)
+    assert [trace.y for trace in figure.data] == [row.ranks for row in pooled]
+    assert all(trace.x == tuple(range(1, LAYERS + 1)) for trace in figure.data)
+    assert [shape.y0 for shape in figure.layout.shapes] == [row.rank for row in pooled]
+    numbers = ranks_numbers(rows_of("prose"))
+    assert len(numbers) == LAYERS * len(pooled)
+    row = pooled[len(pooled) // 2]
+    layer = row.ranks.index(max(row.ranks)) + 1
+    line = {"numbers_on_average": row.rank, "layer": layer, "numbers": max(row.ranks)}
+    assert line in numbers
+    assert f"layer {layer} {max(row.ranks)}." in ranks_words(rows_of("prose"))
 
 
 def test_the_section_shows_chart_table_and_against_what(monkeypatch):

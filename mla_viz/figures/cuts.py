@@ -81,6 +81,42 @@ def cuts_figure(rows: Sequence[Cut], rank: int | None, dark: bool) -> go.Figure:
     )
 
 
+def ranks_numbers(rows: Sequence[Cut]) -> list[dict[str, object]]:
+    """What each layer keeps where ranks are pooled: a row a layer and cut."""
+    return [
+        {"numbers_on_average": row.rank, "layer": layer, "numbers": rank}
+        for row in rows
+        if row.ranks
+        for layer, rank in enumerate(row.ranks, 1)
+    ]
+
+
+def ranks_figure(rows: Sequence[Cut], dark: bool) -> go.Figure:
+    """What each layer keeps where ranks are pooled, a line a cut, beside what all keep alike."""
+    figure, ink = go.Figure(), MECHANISMS["gqa_latent"].colour.ink(dark)
+    for row in rows:
+        if not row.ranks:
+            continue
+        layers = [*range(1, len(row.ranks) + 1)]
+        figure.add_hline(row.rank, line={"color": MUTED, "dash": "dot", "width": 1})
+        figure.add_trace(
+            go.Scatter(
+                x=layers,
+                y=row.ranks,
+                mode="lines",
+                line={"color": ink, "width": 2, "shape": "hvh"},
+                name=f"{row.rank} on average",
+                hovertemplate=f"layer %{{x}}: %{{y}} numbers, {row.rank} on average<extra></extra>",
+            )
+        )
+    ticks = [row.rank for row in rows if row.ranks]
+    figure.update_yaxes(title="numbers a token", tickvals=[0, *ticks], range=[0, None])
+    figure.update_xaxes(title="layer", range=[0.5, layers[-1] + 0.5])
+    return figure.update_layout(
+        height=320, margin={"l": 0, "r": 10, "t": 10, "b": 0}, showlegend=False
+    )
+
+
 def numbers_words(row: Cut) -> str:
     """What a cut caches of a token in a layer: `192`, or `128 + 64 turned`."""
     return f"{row.rank}" if row.rope is None else f"{row.rank - row.rope} + {row.rope} turned"

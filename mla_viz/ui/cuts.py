@@ -3,7 +3,13 @@
 import streamlit as st
 
 from mla_viz.cost import cache_elems
-from mla_viz.figures.cuts import cuts_figure, cuts_numbers, numbers_words
+from mla_viz.figures.cuts import (
+    cuts_figure,
+    cuts_numbers,
+    numbers_words,
+    ranks_figure,
+    ranks_numbers,
+)
 from mla_viz.figures.table import table_html
 from mla_viz.findings.cuts import DECOUPLED, EACH, POOLED, Cut, bytes_per_token, load_cuts
 from mla_viz.mechanisms.table import CUT_MECHANISMS, MLA_MECHANISMS
@@ -36,6 +42,9 @@ def pretrained_section() -> None:
     chart(cuts_figure(rows, rank, is_dark()), "cuts", cuts_numbers(rows), cuts_words(rows))
     st.caption(caption(rows, rank))
     st.html(table_html([_table_row(row) for row in rows]))
+    st.markdown("**What each layer keeps where ranks are pooled**")
+    chart(ranks_figure(rows, is_dark()), "pooled_ranks", ranks_numbers(rows), ranks_words(rows))
+    st.caption(ranks_words(rows))
     st.markdown(where_words(is_fetched(SMOLLM2)))
 
 
@@ -66,8 +75,19 @@ def caption(rows: list[Cut], rank: int | None) -> str:
         f" text. ± is the standard error of KL over windows. The dotted line is the original's"
         f" perplexity, {own.own_perplexity:.2f}. Uncut, KL is {own.kl:.4f}, which the logarithmic"
         f" axis does not show. Pooled, a layer keeps more the more its numbers matter, at the same"
-        f" bytes in all; the Decode page cuts all layers alike. Decoupled, some of the numbers are"
+        f" bytes in all. Decoupled, some of the numbers are"
         f" a key that RoPE turns for all heads, as in MLA; the others know no position.{mark}"
+    )
+
+
+def ranks_words(rows: list[Cut]) -> str:
+    """How far layers differ in what they keep, at the cut whose mean is in the middle."""
+    pooled = [row for row in rows if row.ranks]
+    row = pooled[len(pooled) // 2]
+    few, many = min(row.ranks), max(row.ranks)
+    return (
+        f"At {row.rank} numbers on average layer {row.ranks.index(few) + 1} keeps {few}, layer"
+        f" {row.ranks.index(many) + 1} {many}. Dotted: all layers the same, as many bytes in all."
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from mla_viz.config import EACH
 from mla_viz.cost import cache_elems
-from mla_viz.findings.cuts import DECOUPLED, EACH, load_cuts, verdict
+from mla_viz.findings.cuts import DECOUPLED, load_cuts, verdict
 from mla_viz.mechanisms.table import CUT_MECHANISMS, MLA_MECHANISMS
 from mla_viz.model.sources import pretrained_of
 from mla_viz.player.layout import Cut
@@ -59,7 +60,20 @@ def cut_words(settings: Settings) -> tuple[str, str]:
     least, most = sorted((left, right))
     return f"One model, its cache cut to {least} of {most} numbers", (
         f"{label}: one side as it is, the other with each layer's keys and values made of a latent"
-        f" of {least} numbers a token. {fed}"
+        f" of {least} numbers a token{spread_words(settings)}. {fed}"
+    )
+
+
+def spread_words(settings: Settings) -> str:
+    """How far layers differ in what they keep, where they do."""
+    models = settings.side("left"), settings.side("right")
+    ranks = next((m.geometry.ranks for m in models if m.geometry.ranks), None)
+    if ranks is None:
+        return ""
+    few, many = min(ranks), max(ranks)
+    return (
+        f" on average, {few} in layer {ranks.index(few) + 1} to {many} in layer"
+        f" {ranks.index(many) + 1}"
     )
 
 
@@ -113,9 +127,10 @@ def cut_section(settings: Settings, payload: bytes, place: DeltaGenerator) -> No
 def _text(box: DeltaGenerator, settings: Settings, side: str, text: str) -> None:
     cached = count_text(kept_by(settings, side), "number")
     cut = getattr(settings, side) in CUT
+    mean = " on average" if settings.side(side).geometry.ranks else ""
     plain = ", not rounded" if settings.cache_dtype and side == "right" else ""
     kind = "The cut" if cut else "The original"
-    box.caption(f"{kind} by itself, {cached} a token and layer{plain}")
+    box.caption(f"{kind} by itself, {cached} a token and layer{mean}{plain}")
     box.text(text or "(no text: it ended at once)")
 
 
@@ -132,7 +147,7 @@ def told_words(settings: Settings, told: Cut, text: str) -> str:
     if not plain:
         return figures
     said = _MARKS.sub(r"\\\1", verdict(told["kl"], text, told["text"]))
-    way = DECOUPLED if decoupled(settings) else EACH
+    way = DECOUPLED if decoupled(settings) else settings.ranks
     return f"{figures} {said} {held_out_words(kept_by(settings, 'right'), way)}"
 
 

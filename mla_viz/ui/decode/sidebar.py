@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from mla_viz.config import EACH, POOLED
 from mla_viz.mechanisms.formats import FORMATS
 from mla_viz.mechanisms.table import MECHANISMS, MLA_MECHANISMS
 from mla_viz.model.device import DTYPES, available_devices
@@ -53,6 +54,8 @@ DIALS = {
     "q_lora_rank": "Query latent (q_lora_rank, 0: none)",
     "layers": "Layers",
 }
+RANKS = {EACH: "each the same", POOLED: "pooled over layers"}
+POOLING = "More where more is lost, at the same bytes in all."
 ALWAYS_SHOWN = ("heads", "latent")
 _URL = "query-params"
 
@@ -67,6 +70,7 @@ IN_WORDS = {
     "source": source_label,
     "left": _mechanism_label,
     "right": _mechanism_label,
+    "ranks": RANKS.get,
 }
 
 
@@ -194,6 +198,10 @@ class Sidebar:
                     self._dial(field)
             if self._source.alone:
                 self._slots["latent"].caption(self._whole_words())
+            if len(self._source.ranks) > 1:
+                self._choice("ranks", "Rank of a layer", [*self._source.ranks], EACH, RANKS.get)
+                if self.values["ranks"] == POOLED:
+                    self._slots["ranks"].caption(POOLING)
         else:
             self._fixed_size()
         self._slider("max_new_tokens", "New tokens", 1, 240)
