@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { progressOf } from "../../mla_viz/player/src/flow.js";
+import { labelOf, progressOf, tagsOf } from "../../mla_viz/player/src/flow.js";
 import { scoreWords, sumOf } from "../../mla_viz/player/src/flowcells.js";
 import { laneAt, rowOf } from "../../mla_viz/player/src/lane.js";
 import { atLayer } from "../../mla_viz/player/src/payload.js";
@@ -9,6 +9,7 @@ import { PHASES, phaseAt, phaseCounts } from "../../mla_viz/player/src/phases.js
 import { sceneOf } from "../../mla_viz/player/src/scene.js";
 import { CUT, edited, MODELS, packed, SAME, show } from "./golden.js";
 
+const START = { step: 2, layer: 0, head: 0 };
 const PLACE = { step: 2, layer: 1, head: 2 };
 
 test("keys and values are made from latents by the head's own matrices", () => {
@@ -25,6 +26,40 @@ test("keys and values are made from latents by the head's own matrices", () => {
     lane.mix.at(1),
     [0, 1, 2].reduce((sum, row) => sum + lane.probs[row] * rowOf(lane.values, row)[1], 0),
   );
+});
+
+test("labels and tags of a row stand beside one another, whatever the width", () => {
+  const context = { measureText: (text) => ({ width: 6 * text.length }) };
+  const theme = { font: "" };
+  let shortened = 0;
+  for (const run of [SAME, MODELS, CUT]) {
+    const lanes = { left: laneAt(run, "left", START), right: laneAt(run, "right", START) };
+    for (let width = 300; width <= 1500; width += 60) {
+      const scene = sceneOf(run, lanes, 0, width);
+      for (const item of scene.items) {
+        const label = labelOf({ context, theme, scene }, item);
+        const end = item.x + 6 * label.length;
+        const next = scene.items.filter(({ side, y, x }) => side === item.side && y === item.y && x > item.x);
+        // What one letter is too wide for has no other way out.
+        if (label.length > 1) for (const { x } of next) assert.ok(end < x, `${label} at ${width}`);
+        shortened += Number(label !== item.label);
+      }
+      const tags = tagsOf({ context, theme, scene });
+      const names = (all) =>
+        all
+          .flatMap((tag) => tag.split(", "))
+          .filter(Boolean)
+          .sort();
+      assert.deepEqual(names(tags), names(scene.arrows.map(({ label }) => label)));
+      scene.arrows.forEach(({ side, top, x }, index) => {
+        if (!tags[index]) return;
+        const end = x + 7 + 6 * tags[index].length;
+        const row = scene.arrows.filter((other) => other.side === side && other.top === top && other.x > x);
+        for (const other of row) assert.ok(end <= other.x, `${tags[index]} at ${width}`);
+      });
+    }
+  }
+  assert.ok(shortened > 0);
 });
 
 test("latents are as wide as they are in their layer", () => {

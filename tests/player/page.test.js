@@ -347,6 +347,18 @@ test("a layer alone shows no candidates, no logits, and says why", () => {
   assert.ok(page.root.querySelectorAll(".candidate").every((row) => row.hidden));
   assert.equal(page.text(".verdict"), "✓ one layer, two mechanisms");
   assert.equal(page.text(".same"), "both are fed the same hidden states");
+  const lanes = (page) =>
+    page.root.querySelectorAll(".tokens .of").map(({ hidden, textContent }) => [textContent, hidden]);
+  assert.deepEqual(lanes(page), [
+    ["hidden states", false],
+    ["generated", true],
+  ]);
+  assert.equal(page.find(".lane.generated").hidden, true);
+  assert.match(page.find(".lane.prompt").getAttribute("aria-label"), /^3 hidden states, given;/);
+  assert.deepEqual(lanes(show()), [
+    ["prompt", false],
+    ["generated", false],
+  ]);
   const hidden = (name) => page.find(`[data-difference=${name}]`).hidden;
   assert.deepEqual(["scores", "probs", "out", "logits"].map(hidden), [false, false, false, true]);
   assert.ok(page.text(".narration .seen").endsWith("over all layers."));

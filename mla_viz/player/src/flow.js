@@ -5,7 +5,7 @@ import { makeImage, textWidth, write } from "./canvas.js";
 import { mixed } from "./lane.js";
 import { apartColour, LOOKS } from "./looks.js";
 import { phaseAt } from "./phases.js";
-import { MIDDLE } from "./scene.js";
+import { laneEnd, MIDDLE } from "./scene.js";
 import { shadeAt } from "./theme.js";
 import { differenceText, figureText, plural } from "./words.js";
 
@@ -18,6 +18,11 @@ import { differenceText, figureText, plural } from "./words.js";
 /** @typedef {{ context: Context, scene: Scene, theme: Theme, images: Images, at: number, lit: number | null, rounded: boolean }} Moment */
 
 const RADIUS = 9;
+const LABEL = 11;
+const BOLD = 1.1; // times the width of plain letters
+const TAG = 10.5;
+const TAG_GAP = 7;
+const TAG_PADDING = 8;
 
 /**
  * How far an item is at a moment: 0 before it begins, 1 once it is whole.
@@ -30,7 +35,10 @@ export function progressOf({ phase, from, to }, at) {
 /** @type {(moment: Moment, joins: { join: Join, gap: number, apart: boolean }[]) => void} */
 export function drawFlow(moment, joins) {
   const { scene } = moment;
-  for (const arrow of scene.arrows) drawArrow(moment, arrow);
+  const tags = tagsOf(moment);
+  scene.arrows.forEach((arrow, index) => {
+    drawArrow(moment, arrow, tags[index]);
+  });
   for (const item of scene.items) drawItem(moment, item);
   for (const { side, x, y, words } of scene.gaps) {
     write(moment.context, moment.theme, words, x, y, {
@@ -42,8 +50,27 @@ export function drawFlow(moment, joins) {
   drawReading(moment);
 }
 
-/** @type {(moment: Moment, arrow: Arrow) => void} */
-function drawArrow({ context, theme, scene, at, lit }, { from, x, top, bottom, label, phase }) {
+/**
+ * The tags of arrows; where one would run into the next arrow of its row, that one has both.
+ * @type {(moment: Pick<Moment, "context" | "theme" | "scene">) => string[]}
+ */
+export function tagsOf({ context, theme, scene }) {
+  const { arrows, text } = scene;
+  const tags = arrows.map(({ label }) => label);
+  arrows.forEach(({ side, x, top }, index) => {
+    const end = x + TAG_GAP + textWidth(context, theme, tags[index], TAG * text) + TAG_PADDING;
+    const next = arrows.findIndex(
+      (other) => other.side === side && other.top === top && other.x > x && other.x < end,
+    );
+    if (!tags[index] || next < 0) return;
+    tags[next] = [tags[index], tags[next]].join(", ");
+    tags[index] = "";
+  });
+  return tags;
+}
+
+/** @type {(moment: Moment, arrow: Arrow, tag: string) => void} */
+function drawArrow({ context, theme, scene, at, lit }, { side, from, x, top, bottom, phase }, tag) {
   const now = phase === phaseAt(at) || phase === lit;
   context.strokeStyle = now ? theme.ink : theme.muted;
   context.fillStyle = context.strokeStyle;
@@ -59,7 +86,12 @@ function drawArrow({ context, theme, scene, at, lit }, { from, x, top, bottom, l
   context.lineTo(x + 3.5, bottom - 6);
   context.lineTo(x, bottom);
   context.fill();
-  if (label) drawWeight(context, theme, label, x + 7, (top + bottom) / 2 - 1, 10.5 * scene.text);
+  if (!tag) return;
+  const size = TAG * scene.text;
+  const width = textWidth(context, theme, tag, size) + TAG_PADDING;
+  const room = laneEnd(scene, side) - x - TAG_GAP;
+  const beside = width <= room ? x + TAG_GAP : x - TAG_GAP - width;
+  drawWeight(context, theme, tag, beside, (top + bottom) / 2 - 1, size);
 }
 
 /**
@@ -69,8 +101,18 @@ function drawArrow({ context, theme, scene, at, lit }, { from, x, top, bottom, l
 function drawWeight(context, theme, label, x, y, size) {
   const width = textWidth(context, theme, label, size);
   context.fillStyle = theme.line;
-  if (label.startsWith("W")) context.fillRect(x, y - size * 0.75, width + 8, size * 1.45);
+  if (label.startsWith("W")) context.fillRect(x, y - size * 0.75, width + TAG_PADDING, size * 1.45);
   write(context, theme, label, x + 4, y, { size, colour: theme.ink });
+}
+
+/**
+ * An item's label; its first part alone where the whole would run into the next item of its row.
+ * @type {(moment: Pick<Moment, "context" | "theme" | "scene">, item: Item) => string}
+ */
+export function labelOf({ context, theme, scene }, { side, x, y, label }) {
+  const row = scene.items.filter((other) => other.side === side && other.y === y && other.x > x);
+  const room = Math.min(...row.map((other) => other.x)) - x;
+  return textWidth(context, theme, label, LABEL * scene.text) * BOLD < room ? label : label.split(/,| 1×/)[0];
 }
 
 /** @type {(moment: Moment, item: Item) => void} */
@@ -78,8 +120,8 @@ function drawItem(moment, item) {
   const { context, theme, scene, at, lit } = moment;
   const share = progressOf(item, at);
   const bright = item.phase === lit;
-  write(context, theme, item.label, item.x, item.y - 9, {
-    size: 11 * scene.text,
+  write(context, theme, labelOf(moment, item), item.x, item.y - 9, {
+    size: LABEL * scene.text,
     colour: item.slot === "cache" ? theme[item.side].text : theme.ink,
     bold: item.slot === "cache" || bright,
   });

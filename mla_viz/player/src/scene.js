@@ -98,6 +98,15 @@ export function sceneOf(run, lanes, head, width) {
   return scene;
 }
 
+/**
+ * Where a side's lane ends at the right.
+ * @type {(scene: Pick<Scene, "middle" | "narrow">, side: SideName) => number}
+ */
+export function laneEnd({ middle, narrow }, side) {
+  const width = middle - MIDDLE / 2;
+  return side === "right" && !narrow ? 2 * width + MIDDLE : width;
+}
+
 /** @type {(slots: Slot[], block: number) => Record<string, number>} */
 function slotTops(slots, block) {
   /** @type {Record<string, number>} */

@@ -2,8 +2,9 @@
 // A lane is one tab stop: keys step as they do everywhere, and the focus goes along.
 // It knows chips and their places; it asks `goTo` for a step and does not know what else follows one.
 
-import { element, findAll, setAttribute } from "./dom.js";
+import { element, findAll, setAttribute, setText } from "./dom.js";
 import { tokenWords } from "./narration.js";
+import { chooses } from "./payload.js";
 import { plural, shortened, visibleText } from "./words.js";
 
 /** @import { Token } from "./layout.d.ts" */
@@ -12,6 +13,7 @@ import { plural, shortened, visibleText } from "./words.js";
 /**
  * @typedef {object} Strip
  * @property {HTMLElement[]} lanes
+ * @property {HTMLElement[]} names what stands before each
  * @property {HTMLElement[]} chips
  * @property {number} promptLength
  * @property {number} step
@@ -28,6 +30,7 @@ export function makeTokenStrip(strip, goTo) {
   /** @type {Strip} */
   const state = {
     lanes: findAll(strip, ".lane"),
+    names: findAll(strip, ".of"),
     chips: [],
     promptLength: 0,
     step: -1,
@@ -53,14 +56,17 @@ export function makeTokenStrip(strip, goTo) {
 
 /** @type {(state: Strip, run: Run) => void} */
 function loadChips(state, run) {
-  const { focused } = state;
+  const { focused, names } = state;
+  const own = chooses(run);
   const chips = run.tokens.map((token) => makeChip(run, token));
-  const parts = [chips.slice(0, run.prompt_len), chips.slice(run.prompt_len)];
+  const parts = [chips.slice(0, run.prompt_len), own ? chips.slice(run.prompt_len) : []];
+  setText(names[0], own ? "prompt" : "hidden states");
   state.lanes.forEach((lane, index) => {
     const nodes = parts[index];
+    lane.hidden = names[index].hidden = nodes.length === 0;
     lane.replaceChildren(...(nodes.length > UNCHUNKED ? chunked(nodes) : nodes));
     lane.scrollTop = 0;
-    const words = `${plural(nodes.length, "token")}, ${["given", "generated"][index]}`;
+    const words = `${plural(nodes.length, own ? "token" : "hidden state")}, ${["given", "generated"][index]}`;
     setAttribute(lane, "aria-label", `${words}; choose one to go to its step`);
   });
   Object.assign(state, { chips, promptLength: run.prompt_len, step: -1, stops: [], focused });
