@@ -23,7 +23,7 @@ VIOLATIONS = """async () => {
 }"""
 VIEWS = [
     ("decode", ""),
-    ("decode", "?phase=3"),
+    ("decode", "?step=20&phase=3"),
     ("decode", "?source=synthetic&qk_rope_head_dim=7&left=mha&right=gqa&quality=true"),
     ("absorption", "?before_stage=5&step_stage=8&rope_on_content=true"),
     ("memory", "?part=The+formula&context=0"),

@@ -93,6 +93,32 @@ test("labels that do not fit their brackets go to a line of their own", () => {
   assert.equal(rope - latent, 12);
 });
 
+test("of many heads those are named that have room for it, on one line", () => {
+  const bytes = edited("golden.bin", ({ left }) => {
+    const parts = [
+      { label: "k", elems: 2 },
+      { label: "v", elems: 1 },
+    ];
+    left.layers[0].segments = Array.from({ length: 11 }, (_, at) => ({
+      label: `head ${at + 1}`,
+      elems: 3,
+      parts,
+    }));
+  });
+  for (const [width, expected] of [
+    [280, []],
+    [480, ["head 1", "head 3", "head 5", "head 7", "head 9"]],
+    [700, Array.from({ length: 11 }, (_, at) => `head ${at + 1}`)],
+  ]) {
+    const page = show({ bytes, width });
+    const labels = named(page.drawn(canvas("left", "cache")), "fillText").filter(({ args }) =>
+      args[0].startsWith("head"),
+    );
+    assert.deepEqual([width, labels.map(({ args }) => args[0])], [width, expected]);
+    assert.ok(new Set(labels.map(({ args }) => args[2])).size <= 1);
+  }
+});
+
 test("what is pooled for display is said, and only where it is", () => {
   const said = (options) =>
     texts(show(options), canvas("left", "cache")).filter((words) => words.startsWith("pooled"));

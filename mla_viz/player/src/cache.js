@@ -226,14 +226,15 @@ function drawBrackets(context, theme, segments, { elementWidth, plotHeight }) {
 }
 
 /**
- * Write the label centred where it fits; where segments are few it may overhang, on the first free line.
+ * Write the label centred where it fits and leaves its neighbours room; where segments are few it may overhang, on
+ * the first free line. The second line's end belongs to what is said of pooling.
  * @type {(context: Context, theme: Theme, label: string, bracket: Bracket) => number[]}
  */
 function labelBracket(context, theme, label, { from, width, y, free, few }) {
   const needed = textWidth(context, theme, label, 10.5);
   const fits = needed + 4 <= width;
-  if (!fits && !few) return free;
   const x = fits ? from + (width - needed) / 2 : from;
+  if (!few && (!fits || free[0] > x)) return free;
   const line = free[0] <= x ? 0 : 1;
   write(context, theme, label, x, y + 9 + 12 * line, { size: 10.5 });
   return free.map((right, index) => (index === line ? x + needed + 6 : right));

@@ -20,6 +20,7 @@ import { differenceText, figureText, plural } from "./words.js";
 const RADIUS = 9;
 const LABEL = 11;
 const BOLD = 1.1; // times the width of plain letters
+const READING = 52; // pixels below the rows: a line about the row that is read, and one more
 const TAG = 10.5;
 const TAG_GAP = 7;
 const TAG_PADDING = 8;
@@ -141,12 +142,12 @@ function drawItem(moment, item) {
 }
 
 /**
- * The rest of the room, which later tokens fill.
+ * The rest of the room, which later tokens fill; named where words about a row that is read leave room for it.
  * @type {(moment: Moment, item: Item) => void}
  */
 function drawToCome({ context, theme }, { x, y, width, height, room, rowHeight }) {
   const words = `${plural(Math.round((room - height) / rowHeight), "token")} to come`;
-  if (room - height > 18 && textWidth(context, theme, words, 10.5) + 8 < width) {
+  if (room - height > READING && textWidth(context, theme, words, 10.5) + 8 < width) {
     write(context, theme, words, x + width / 2, y + (height + room) / 2, { align: "center", size: 10.5 });
   }
   context.strokeStyle = theme.line;
