@@ -267,17 +267,16 @@ def at_rank(g: AttentionGeometry, kv_lora_rank: int) -> AttentionGeometry:
     return replace(g, kv_lora_rank=kv_lora_rank)
 
 
-def check_ranks(ranks: Sequence[int], g: AttentionGeometry, n_layers: int) -> None:
+def check_ranks(ranks: object, g: AttentionGeometry, n_layers: int) -> None:
     """Hold the ranks of layers to what is known of all of them.
 
     Raises:
         ValueError: they are not one a layer, from 1, or not those of a latent of their mean.
     """
     mean = getattr(g, "kv_lora_rank", 0)
-    if len(ranks) != n_layers or min(ranks) < 1 or sum(ranks) != mean * n_layers:
-        raise ValueError(
-            f"ranks: expected {n_layers} from 1, {mean} on average, got {told(tuple(ranks))}"
-        )
+    whole = isinstance(ranks, tuple) and all(_is(rank, Integral) and rank > 0 for rank in ranks)
+    if not whole or len(ranks) != n_layers or sum(ranks) != mean * n_layers:
+        raise ValueError(f"ranks: expected {n_layers} from 1, {mean} on average, got {told(ranks)}")
 
 
 def _check_even(name: str, width: int) -> None:

@@ -118,7 +118,7 @@ def test_a_cache_in_eight_bits(tmp_path):
     saved(tmp_path)
     run = mla_viz.decode(PROMPT, source=str(tmp_path), cache_dtype="int8", max_new_tokens=2)
     assert 1e-4 < run.max_abs_diff < 1
-    assert run.right.cache_bytes[-1] == run.n_layers * run.n_steps * run.right.row_bytes()
+    assert run.right.cache_bytes[-1] == run.n_layers * run.n_steps * run.right.row_bytes
 
 
 def test_the_command_line_decodes_a_folder_and_compares(tmp_path, capsys):

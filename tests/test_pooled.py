@@ -37,7 +37,7 @@ def test_pooled_each_layer_caches_and_counts_what_it_keeps(tmp_path):
     assert (sum(ranks), ranks[0] < ranks[1], side.cache_elems) == (40, True, 20)
     assert side.widest == max(ranks)
     for step in (0, run.n_steps - 1):
-        assert side.cache_bytes[step] == sum(map(side.row_bytes, (0, 1))) * (step + 1)
+        assert side.cache_bytes[step] == sum(map(side.layer_bytes, (0, 1))) * (step + 1)
         flops = [sum(op.flops for op in side.operations(step, layer)) for layer in (0, 1)]
         assert (sum(flops), flops[0] != flops[1]) == (side.flops(step), True)
     for layer, rank in enumerate(ranks):
@@ -81,7 +81,7 @@ def test_pooled_with_all_else_that_may_be_asked(changes):
     for side in run.sides():
         if side.mechanism == "gqa_latent":
             assert side.ranks.mean() == latent
-            each = [side.row_bytes(layer) for layer in range(2)]
+            each = [side.layer_bytes(layer) for layer in range(2)]
             assert side.cache_bytes[-1] == run.n_steps * sum(each)
     assert (run.kl is None) == (run.left.mechanism == run.right.mechanism)
     if latent == 64:

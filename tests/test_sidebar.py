@@ -188,7 +188,7 @@ def test_every_setting_goes_into_the_address_and_its_start_does_not():
     chosen = ("source", "left", "right", "dtype", "device", "cache_dtype")
     named = {name: ASKED[name] for name in chosen}
     assert named.items() <= app.query_params.items()
-    assert {*bound, *named} == set(ASKED)
+    assert {*bound, *named, "ranks"} == set(ASKED)  # ranks: of a pretrained model alone
     app.selectbox(key="right").set_value("mla_absorbed").run()
     assert "right" not in app.query_params
     app.selectbox(key="source").set_value("trained").run()

@@ -270,7 +270,7 @@ def _layer(side: Side, layer: int, n_steps: int) -> layout.Layer:
     return {
         "dims": _dims(g),
         "cache_elems": sum(segment.elems for segment in segments),
-        "row_bytes": side.row_bytes(layer),
+        "row_bytes": side.layer_bytes(layer),
         "cache_reads": cache_reads(side.mechanism, g),
         "segments": [_segment(segment) for segment in segments],
         "operations": _operations([side.operations(step, layer) for step in range(n_steps)]),

@@ -226,7 +226,7 @@ def _check_side(name: str, side: Side, n_steps: int) -> None:
     if side.cache_dtype is not None:
         find_format(side.cache_dtype)
     if side.ranks is not None:
-        check_ranks(side.ranks.tolist(), side.geometry, side.n_layers)
+        check_ranks(tuple(side.ranks.tolist()), side.geometry, side.n_layers)
     if len(side.cache_bytes) != n_steps:
         raise ValueError(f"{name}: expected {n_steps} steps, got {len(side.cache_bytes)}")
     others = side.scores.steps, side.vectors.steps

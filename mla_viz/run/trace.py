@@ -210,8 +210,13 @@ class Side(Record):
         """The format that the cache is kept in."""
         return None if self.cache_dtype is None else FORMATS[self.cache_dtype]
 
-    def row_bytes(self, layer: int = 0) -> int:
-        """Bytes cached for one token in one layer, scales included; as the tensors measure."""
+    @property
+    def row_bytes(self) -> int:
+        """Bytes cached for one token in one layer, scales included, in a layer of average width."""
+        return row_bytes(self.mechanism, self.geometry, self.elem_bytes, self.kept)
+
+    def layer_bytes(self, layer: int) -> int:
+        """Bytes cached for one token in this layer, scales included; as the tensors measure."""
         return row_bytes(self.mechanism, self.of_layer(layer), self.elem_bytes, self.kept)
 
     def operations(self, step: int, layer: int = 0) -> list[Operation]:
