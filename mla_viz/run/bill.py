@@ -116,13 +116,14 @@ class _Side:
         return self._block > 1
 
     def held_bytes(self) -> int:
-        """Weights in float32 and in their dtype, prepared ones, the cache, its table for showing.
+        """Weights in float32 and in another dtype, prepared ones, the cache, its table for showing.
 
         A growing buffer holds up to twice what is filled, and while it grows the filled part too.
         """
         g = self._model.attention
         layers, cached = self._model.n_layers, cache_elems(self._mechanism, g) * self._n_steps
-        weights = model_params(self._model) * (4 + self._elem) + self._prepared_bytes()
+        each = 4 if self._elem == 4 else 4 + self._elem
+        weights = model_params(self._model) * each + self._prepared_bytes()
         cells = 16 * min(CELL_BYTES, layers * cached)
         rows = row_bytes(self._mechanism, g, self._elem, self._kept) * self._n_steps
         return weights + rows * (2 * layers + 1) + 4 * layers * cached + cells
