@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-UNSET = {
+TOLD = {
+    "ranks": "'each' (pooled: a pretrained model's layers keep unlike many, at equal bytes)",
     "cache_dtype": "the dtype (the right side's cache: int8, fp8, int4; _all: RoPE key too)",
     "temperature": f"{TEMPERATURE} (0 with a pretrained model)",
 }
@@ -107,8 +108,8 @@ def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
-            none = UNSET.get(field.name, unset)
-            start = none if field.default is None else f"{field.default!r}"
+            plain = unset if field.default is None else f"{field.default!r}"
+            start = TOLD.get(field.name, plain) if settings is Settings else plain
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
 
 
