@@ -1,8 +1,9 @@
 """The bench: what is counted, what is refused, what a stop leaves. No time is asserted."""
 
 import json
+import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isclose
 from time import sleep
 from types import SimpleNamespace
@@ -21,8 +22,11 @@ from mla_viz.bench import points
 from mla_viz.bench.machine import machine_text, working_bytes
 from mla_viz.bench.peers import (
     EINSUM,
+    FLASHINFER,
     TRANSFORMERS,
     absorbed_by_einsum,
+    flashinfer_core,
+    peers,
     transformers_step,
     vllm_core,
 )
@@ -270,6 +274,69 @@ def test_the_kernel_of_vllm_computes_what_the_absorbed_core_computes():
     scale = lite.geometry_of("mla_absorbed").softmax_scale
     expected = attend_grouped(q[:, :, None], rows[:, None], rows[:, None, :, :512], scale, Watch())
     torch.testing.assert_close(work(), expected[:, :, 0], atol=1e-5, rtol=1e-5)
+
+
+class PagedAttention:
+    """What FlashInfer's documents say of its wrapper, in torch."""
+
+    def __init__(self, workspace):
+        assert (workspace.dtype, workspace.numel()) == (torch.int8, 128 << 20)
+
+    def plan(self, qo, kv, pages, lengths, heads, latent, rope, page, causal, scale, *dtypes):
+        assert (qo.tolist(), heads, latent, rope, causal) == ([0, 1, 2], 16, 512, 64, False)
+        assert dtypes == (torch.bfloat16, torch.bfloat16)
+        assert {x.dtype for x in (qo, kv, pages, lengths)} == {torch.int32}
+        self.kv, self.pages, self.lengths, self.page, self.scale = kv, pages, lengths, page, scale
+
+    def run(self, q_nope, q_pe, ckv, kpe):
+        assert ckv.shape[1] == kpe.shape[1] == self.page
+        out = []
+        for i, length in enumerate(self.lengths):
+            mine = self.pages[self.kv[i] : self.kv[i + 1]]
+            c, r = (cache[mine].flatten(0, 1)[:length].float() for cache in (ckv, kpe))
+            scores = q_nope[i].float() @ c.T + q_pe[i].float() @ r.T
+            out.append((scores * self.scale).softmax(-1) @ c)
+        return torch.stack(out)
+
+
+@pytest.fixture
+def on_a_device(monkeypatch):
+    """As if tensors were made on a CUDA device where FlashInfer is installed."""
+    mla = SimpleNamespace(BatchMLAPagedAttentionWrapper=PagedAttention)
+    monkeypatch.setitem(sys.modules, "flashinfer.mla", mla)
+    monkeypatch.setitem(sys.modules, "flashinfer", SimpleNamespace(mla=mla))
+    found = SimpleNamespace(submodule_search_locations=[])
+    monkeypatch.setattr(bench_peers, "find_spec", lambda _: found)
+    monkeypatch.setattr(bench_peers, "_device", lambda: "cuda")
+
+
+@pytest.mark.usefixtures("on_a_device")
+@pytest.mark.parametrize("context", [5, 64, 130])
+def test_flashinfer_is_asked_for_what_the_absorbed_core_computes(context):
+    lite = BenchSettings("v2-lite", (context,), 2, "bfloat16")
+    torch.manual_seed(0)
+    out = flashinfer_core(lite, context)()
+    torch.manual_seed(0)
+    each = -(-context // 64)
+    q = torch.cat([torch.randn(2, 16, width).bfloat16() for width in (512, 64)], -1).float()
+    rows = [torch.randn(2 * each, 64, width).bfloat16() for width in (512, 64)]
+    rows = torch.cat([x.unflatten(0, (2, each)).flatten(1, 2)[:, :context] for x in rows], -1)
+    keys, values = rows.float()[:, None], rows.float()[:, None, :, :512]
+    scale = lite.geometry_of("mla_absorbed").softmax_scale
+    expected = attend_grouped(q[:, :, None], keys, values, scale, Watch())
+    torch.testing.assert_close(out, expected[:, :, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_flashinfer_is_left_out_where_it_does_not_run(tiny, on_a_device, monkeypatch):  # noqa: ARG001
+    assert flashinfer_core(tiny, 9) is None  # made for latents of 512
+    lite = BenchSettings("v2-lite", (40,), 2, "bfloat16")
+    assert flashinfer_core(replace(lite, dtype="float32"), 40) is None
+    assert any(name == FLASHINFER for name, *_ in peers(lite, 40))
+    monkeypatch.setattr(bench_peers, "_device", lambda: "cpu")
+    assert flashinfer_core(lite, 40) is None
+    monkeypatch.setattr(bench_peers, "_device", lambda: "cuda")
+    monkeypatch.setattr(bench_peers, "find_spec", lambda _: None)
+    assert flashinfer_core(lite, 40) is None
 
 
 def test_peers_stand_beside_the_absorbed_step(tiny):

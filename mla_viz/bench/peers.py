@@ -1,4 +1,6 @@
-"""What others do with the same layer: transformers' module, vLLM's kernel, the paper's einsums.
+"""What others do with the same layer: transformers' module, the paper's einsums, kernels.
+
+vLLM's is for processors, FlashInfer's for CUDA devices.
 
 Each is timed in turn with the mechanism that it stands beside.
 """
@@ -17,7 +19,9 @@ from mla_viz.bench.timing import Work
 from mla_viz.model.device import parse_dtype
 
 EINSUM, TRANSFORMERS = "einsum, two caches", "transformers DeepseekV3Attention"
-VLLM, VLLM_WIDTHS, VLLM_BLOCK = "vLLM mla_decode_kvcache", (512, 64), 16  # what it is compiled for
+WIDTHS = 512, 64  # of latent and RoPE key, which both kernels are made for
+VLLM, VLLM_BLOCK = "vLLM mla_decode_kvcache", 16
+FLASHINFER, FLASHINFER_PAGE, WORKSPACE = "FlashInfer BatchMLAPagedAttentionWrapper", 64, 128 << 20
 
 
 def peers(s: BenchSettings, context: int) -> Iterator[tuple[str, str, Work, Work]]:
@@ -27,6 +31,8 @@ def peers(s: BenchSettings, context: int) -> Iterator[tuple[str, str, Work, Work
     yield EINSUM, "core", einsum_core(s, context), ours["core"]
     if vllm := vllm_core(s, context):
         yield VLLM, "core", vllm, ours["core"]
+    if flashinfer := flashinfer_core(s, context):
+        yield FLASHINFER, "core", flashinfer, ours["core"]
     if find_spec("transformers"):
         yield TRANSFORMERS, "layer", transformers_step(s, context), ours["layer"]
 
@@ -65,11 +71,11 @@ def vllm_core(s: BenchSettings, context: int) -> Work | None:
     g, dtype, found = s.geometry_of("mla_absorbed"), parse_dtype(s.dtype), find_spec("vllm")
     places = (found and found.submodule_search_locations) or ()
     library = next((Path(place) / "_C.abi3.so" for place in places), None)
-    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == VLLM_WIDTHS and torch.empty(0).is_cpu
+    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == WIDTHS and _device() == "cpu"
     if library is None or not library.exists() or not fits:
         return None
     torch.ops.load_library(library)
-    latent, rope = VLLM_WIDTHS
+    latent, rope = WIDTHS
     blocks = torch.arange(s.batch * -(-context // VLLM_BLOCK), dtype=torch.int32).view(s.batch, -1)
     rows = torch.randn(blocks.numel(), VLLM_BLOCK, latent + rope).to(dtype)
     q = torch.randn(s.batch, g.n_heads, latent + rope).to(dtype)
@@ -80,6 +86,33 @@ def vllm_core(s: BenchSettings, context: int) -> Work | None:
         return out
 
     return work
+
+
+def flashinfer_core(s: BenchSettings, context: int) -> Work | None:
+    """FlashInfer's kernel over pages of random rows; None where it does not run."""
+    g, dtype = s.geometry_of("mla_absorbed"), parse_dtype(s.dtype)
+    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == WIDTHS and dtype.itemsize == 2
+    if not fits or _device() != "cuda" or not find_spec("flashinfer"):
+        return None
+    from flashinfer.mla import BatchMLAPagedAttentionWrapper
+
+    each = -(-context // FLASHINFER_PAGE)  # pages of a sequence
+    firsts, pages = torch.arange(s.batch + 1).int(), torch.arange(s.batch * each).int()
+    lengths = torch.full((s.batch,), context).int()
+    kernel = BatchMLAPagedAttentionWrapper(torch.empty(WORKSPACE, dtype=torch.int8))
+    kernel.plan(
+        *(firsts, firsts * each, pages, lengths),
+        *(g.n_heads, *WIDTHS, FLASHINFER_PAGE),
+        *(False, g.softmax_scale, dtype, dtype),
+    )
+    q = [torch.randn(s.batch, g.n_heads, width).to(dtype) for width in WIDTHS]
+    rows = [torch.randn(len(pages), FLASHINFER_PAGE, width).to(dtype) for width in WIDTHS]
+    return lambda: kernel.run(*q, *rows)
+
+
+def _device() -> str:
+    """Where new tensors are made."""
+    return torch.empty(0).device.type
 
 
 def transformers_step(s: BenchSettings, context: int) -> Work:
