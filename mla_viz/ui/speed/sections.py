@@ -308,7 +308,8 @@ def peers_section(asked: SpeedAsked) -> None:
     st.caption(
         "Each took turns with the absorbed step of the same shapes. transformers keeps the latent"
         " and rebuilds every key and value at each step; the einsums are the published formula over"
-        " two caches. Others' kernels for CUDA devices are no part of it."
+        " two caches. Kernels stand here where they are installed and run: vLLM's for processors,"
+        " FlashInfer's for CUDA devices."
     )
 
 
