@@ -225,8 +225,10 @@ def _newest(forward: Forward) -> dict[str, Tensor]:
 
 def _of_layers(rows: list[Float[Tensor, "*lead _"]]) -> Float[Tensor, "n_layers *lead widest"]:
     """Of all layers; what is narrower than the widest is filled with zeros."""
-    widest = max(row.shape[-1] for row in rows)
-    return torch.stack([F.pad(row, (0, widest - row.shape[-1])) for row in rows])
+    widths = [row.shape[-1] for row in rows]
+    if min(widths) < max(widths):
+        rows = [F.pad(row, (0, max(widths) - row.shape[-1])) for row in rows]
+    return torch.stack(rows)
 
 
 def _rows(
