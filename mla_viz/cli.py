@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     speed.arguments(commands.add_parser("speed", help="the least that a decode step takes"))
     caches.audit_arguments(commands.add_parser("audit", help="why a cache is larger than that"))
     ranks = commands.add_parser("parallel", help="one layer decoded by several processes")
-    _field_arguments(ranks, ParallelSettings, "the mechanism's own")
+    _field_arguments(ranks, ParallelSettings, "the mechanism's own", {})
     ranks.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     mistakes.arguments(
         commands.add_parser("mistakes", help="what others got wrong, and its effect")
@@ -102,20 +102,25 @@ TOLD = {
 }
 
 
-def _field_arguments(parser: argparse.ArgumentParser, settings: type, unset: str) -> None:
-    """An option for every field but the prompt; `unset` is said of those that are None."""
+def _field_arguments(
+    parser: argparse.ArgumentParser, settings: type, unset: str, told: Mapping[str, str]
+) -> None:
+    """An option for every field but the prompt.
+
+    `told` is how a field begins, in words; of others that are None `unset` is said.
+    """
     for field in fields(settings):
         if field.name != "prompt":
             kind = get_args(field.type)[0] if get_args(field.type) else field.type
             flag = f"--{field.name.replace('_', '-')}"
             plain = unset if field.default is None else f"{field.default!r}"
-            start = TOLD.get(field.name, plain) if settings is Settings else plain
+            start = told.get(field.name, plain)
             parser.add_argument(flag, type=kind, default=field.default, help=f"default: {start}")
 
 
 def _decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", type=_utf8)
-    _field_arguments(parser, Settings, "the source's own")
+    _field_arguments(parser, Settings, "the source's own", TOLD)
     output_arguments(parser)
     parser.add_argument("--compare", action="store_true", help="what every mechanism costs, too")
     parser.add_argument("--inside", type=int, metavar="STEP", help="its vectors too, in the JSON")

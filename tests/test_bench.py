@@ -307,7 +307,7 @@ def on_a_device(monkeypatch):
     monkeypatch.setitem(sys.modules, "flashinfer", SimpleNamespace(mla=mla))
     found = SimpleNamespace(submodule_search_locations=[])
     monkeypatch.setattr(bench_peers, "find_spec", lambda _: found)
-    monkeypatch.setattr(bench_peers, "_device", lambda: "cuda")
+    monkeypatch.setattr(BenchSettings, "on_cuda", True)
 
 
 @pytest.mark.usefixtures("on_a_device")
@@ -332,9 +332,9 @@ def test_flashinfer_is_left_out_where_it_does_not_run(tiny, on_a_device, monkeyp
     lite = BenchSettings("v2-lite", (40,), 2, "bfloat16")
     assert flashinfer_core(replace(lite, dtype="float32"), 40) is None
     assert any(name == FLASHINFER for name, *_ in peers(lite, 40))
-    monkeypatch.setattr(bench_peers, "_device", lambda: "cpu")
+    monkeypatch.setattr(BenchSettings, "on_cuda", False)
     assert flashinfer_core(lite, 40) is None
-    monkeypatch.setattr(bench_peers, "_device", lambda: "cuda")
+    monkeypatch.setattr(BenchSettings, "on_cuda", True)
     monkeypatch.setattr(bench_peers, "find_spec", lambda _: None)
     assert flashinfer_core(lite, 40) is None
 

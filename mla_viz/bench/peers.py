@@ -71,7 +71,7 @@ def vllm_core(s: BenchSettings, context: int) -> Work | None:
     g, dtype, found = s.geometry_of("mla_absorbed"), parse_dtype(s.dtype), find_spec("vllm")
     places = (found and found.submodule_search_locations) or ()
     library = next((Path(place) / "_C.abi3.so" for place in places), None)
-    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == WIDTHS and _device() == "cpu"
+    fits = (g.kv_lora_rank, g.qk_rope_head_dim) == WIDTHS and not s.on_cuda
     if library is None or not library.exists() or not fits:
         return None
     torch.ops.load_library(library)
@@ -92,7 +92,7 @@ def flashinfer_core(s: BenchSettings, context: int) -> Work | None:
     """FlashInfer's kernel over pages of random rows; None where it does not run."""
     g, dtype = s.geometry_of("mla_absorbed"), parse_dtype(s.dtype)
     fits = (g.kv_lora_rank, g.qk_rope_head_dim) == WIDTHS and dtype.itemsize == 2
-    if not fits or _device() != "cuda" or not find_spec("flashinfer"):
+    if not (fits and s.on_cuda and find_spec("flashinfer")):
         return None
     from flashinfer.mla import BatchMLAPagedAttentionWrapper
 
@@ -108,11 +108,6 @@ def flashinfer_core(s: BenchSettings, context: int) -> Work | None:
     q = [torch.randn(s.batch, g.n_heads, width).to(dtype) for width in WIDTHS]
     rows = [torch.randn(len(pages), FLASHINFER_PAGE, width).to(dtype) for width in WIDTHS]
     return lambda: kernel.run(*q, *rows)
-
-
-def _device() -> str:
-    """Where new tensors are made."""
-    return torch.empty(0).device.type
 
 
 def transformers_step(s: BenchSettings, context: int) -> Work:

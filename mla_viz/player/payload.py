@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from mla_viz.config import AttentionGeometry, LatentGQAGeometry, MLAGeometry
-from mla_viz.cost import baselines, cache_reads
+from mla_viz.cost import baselines, cache_elems, cache_reads
 from mla_viz.findings.family import TOLD_APART
 from mla_viz.findings.scores import load_grid
 from mla_viz.mechanisms.ledger import Operation
@@ -266,13 +266,12 @@ def _side(side: Side, n_steps: int, exact: bool, reach: tuple[int, int]) -> layo
 
 def _layer(side: Side, layer: int, n_steps: int) -> layout.Layer:
     g = side.of_layer(layer)
-    segments = MECHANISMS[side.mechanism].segments(g)
     return {
         "dims": _dims(g),
-        "cache_elems": sum(segment.elems for segment in segments),
+        "cache_elems": cache_elems(side.mechanism, g),
         "row_bytes": side.layer_bytes(layer),
         "cache_reads": cache_reads(side.mechanism, g),
-        "segments": [_segment(segment) for segment in segments],
+        "segments": [_segment(segment) for segment in MECHANISMS[side.mechanism].segments(g)],
         "operations": _operations([side.operations(step, layer) for step in range(n_steps)]),
     }
 
