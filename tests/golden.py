@@ -207,13 +207,6 @@ MODELS = replace(
     same_tokens=False,
     notes=("first note", "second note"),
 )
-WHOLE = GQAGeometry(d_model=6, n_heads=4, n_kv_heads=2, head_dim=4)
-OF_TWO = {  # layers, three steps of each
-    "n_layers": 2,
-    "time_us": counting(7, 3, 2),
-    "scores": rows(range(3), 2, 4, -3, 16),
-    "probs": rows(range(3), 2, 4, 0, 128),
-}
 VECTORS = Vectors(
     steps=np.arange(3, dtype=np.int32),
     x=counting(100, 3, 2, 6),
@@ -227,12 +220,19 @@ VECTORS = Vectors(
     W_UK=None,
     W_UV=None,
 )
-UNCUT = replace(GROUPED, geometry=WHOLE, **OF_TWO, cells=cells([(-2, 3), (-4, 5)], 3, 16, 1))
-UNCUT = replace(UNCUT, vectors=VECTORS)
+UNCUT = replace(
+    GROUPED,
+    n_layers=2,
+    time_us=counting(7, 3, 2),
+    scores=rows(range(3), 2, 4, -3, 16),
+    probs=rows(range(3), 2, 4, 0, 128),
+    cells=cells([(-2, 3), (-4, 5)], 3, 16, 1),
+    vectors=VECTORS,
+)
 POOLED = replace(
     UNCUT,
     mechanism="gqa_latent",
-    geometry=LatentGQAGeometry(**vars(WHOLE), kv_lora_rank=5),
+    geometry=LatentGQAGeometry(**vars(GROUPED.geometry), kv_lora_rank=5),
     cache_bytes=np.array([40, 80, 120]),
     cells=cells([(-1, 1), (-3, 3)], 3, 7, 1),
     vectors=replace(VECTORS, latents=counting(700, 3, 2, 7)),

@@ -4,7 +4,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-import torch
 
 from mla_viz import load_run
 from mla_viz.model import decoder
@@ -13,7 +12,7 @@ from mla_viz.player.payload import pack_run
 from mla_viz.run.decode import bill_of, decode
 from mla_viz.run.settings import Settings
 from tests.fetched import place_tiny
-from tests.test_fetch import write_bases, write_components
+from tests.test_fetch import write_components
 
 POOLED = {"source": "smollm2", "latent": 20, "ranks": "pooled", "max_new_tokens": 4}
 
@@ -21,8 +20,6 @@ POOLED = {"source": "smollm2", "latent": 20, "ranks": "pooled", "max_new_tokens"
 @pytest.fixture(autouse=True)
 def tiny(tmp_path, data_folder, monkeypatch):
     place_tiny(tmp_path, data_folder, monkeypatch)
-    costs = torch.linspace(1, 0, 64) * torch.tensor([[1], [1.5]])  # the second layer's cost more
-    write_bases(data_folder, 2, 64, costs)
     write_components(data_folder, 2, 4, 2, 16)
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 from playwright.sync_api import expect
 
 from mla_viz.model.latent import bases, pooled_ranks
@@ -15,7 +14,6 @@ from mla_viz.pretrained import pins
 from tests.conftest import SHIPPED
 from tests.e2e.conftest import ROOT, free_port, start_server
 from tests.fetched import place_tiny
-from tests.test_fetch import write_bases
 
 # In the server and in its workers a tiny model stands in the pinned one's place.
 STANDS_IN = """
@@ -41,7 +39,6 @@ def tiny_url(chromium, tmp_path_factory) -> Iterator[str]:  # noqa: ARG001
         (data / file.name).symlink_to(file)
     with pytest.MonkeyPatch.context() as patch:
         place_tiny(folder, data, patch)
-        write_bases(data, 2, 64, torch.linspace(1, 0, 64) * torch.tensor([[1], [1.5]]))
         words = STANDS_IN.format(model=pickle.dumps(pins.PRETRAINED["smollm2"]), data=str(data))
         (folder / "sitecustomize.py").write_text(words, encoding="utf-8")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
